@@ -1,0 +1,53 @@
+# Every target makes what it needs; nothing but Python 3.11+ and make has to be there.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-lowest bench lint types check wheel clean
+
+demo: .venv/ready  ## the main job on real input: an agent server, killed and resumed
+	$(BIN)/python examples/agent_server.py
+
+test: .venv/ready  ## all tests
+	$(BIN)/python -m pytest
+
+bench: .venv/ready .venv-bench/ready  ## the figures of the README, beside other stores
+	.venv-bench/bin/python -m benchmarks
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready
+	$(BIN)/mypy
+
+check: lint types test
+
+wheel: .venv/ready  ## build the wheel and import it in a clean environment
+	rm -rf dist .venv-wheel
+	$(BIN)/python -m build --wheel
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet dist/*.whl
+	cd dist && ../.venv-wheel/bin/python -c "import sessionactor; print(sessionactor.__version__)"
+
+clean:
+	rm -rf .venv .venv-bench .venv-lowest .venv-wheel dist build
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+.venv-bench/ready: pyproject.toml benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --editable . -r benchmarks/requirements.txt
+	touch $@
+
+# The lowest supported versions of the three dependencies.
+test-lowest: .venv-lowest/ready
+	.venv-lowest/bin/python -m pytest
+
+.venv-lowest/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --editable ".[testing]" \
+		aiosqlite==0.20.0 anyio==4.4.0 msgpack==1.0.8
+	touch $@

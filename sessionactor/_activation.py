@@ -1,0 +1,282 @@
+"""One session's activation: from its first request until nothing keeps it open.
+
+It opens the store when something waits in its mailbox, lets an actor serve, and closes
+the store when the actor is told to give way. Starting, stopping, renaming and deleting are
+commands in the same mailbox, so that all that happens to one session happens in one order.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import anyio
+
+from sessionactor._actor import Actor
+from sessionactor._capacity import Capacity
+from sessionactor._directory import Directory
+from sessionactor._errors import (
+    RegistryClosedError,
+    SessionError,
+    SessionExistsError,
+    SessionNotFoundError,
+    StorageError,
+)
+from sessionactor._mailbox import Command, Envelope, Mailbox
+from sessionactor._records import SessionFile
+from sessionactor._store import Durability, OpenStore, Store
+
+logger = logging.getLogger("sessionactor")
+
+
+@dataclass(frozen=True, slots=True)
+class Start(Command):
+    """Open the session or create it; answered when its actor runs."""
+
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(Command):
+    """Close the session; answered with whether its actor was running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Command):
+    """Remove the session; answered with whether it was there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rename(Command):
+    """Give the session another name."""
+
+    name: str | None
+
+
+@dataclass
+class Counters:
+    """What a registry counts."""
+
+    activations: int = 0
+    passivations: int = 0
+    requests: int = 0
+    commits: int = 0
+    crashes: int = 0
+
+
+@dataclass
+class Surroundings:
+    """What all the activations of a registry share."""
+
+    directory: Directory
+    open_store: OpenStore
+    durability: Durability
+    capacity: Capacity
+    counters: Counters = field(default_factory=Counters)
+
+
+class Activation:
+    """Owns one session's mailbox, store and ownership while it is in use."""
+
+    def __init__(
+        self,
+        session_id: str,
+        mailbox: Mailbox,
+        around: Surroundings,
+        ended: Callable[[Activation], None],
+    ) -> None:
+        self.session_id = session_id
+        self.mailbox = mailbox
+        self.used_at_s = 0.0
+        self._around = around
+        self._ended = ended
+        self._store: Store | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether an actor serves the session now."""
+        return self._store is not None
+
+    def give_way(self) -> None:
+        """Let the actor end after its current group; what waits activates it again."""
+        self.mailbox.interrupt()
+
+    async def run(self) -> None:
+        """Serve until the mailbox is empty and the store is closed; never raises an error."""
+        failure: BaseException = RegistryClosedError(
+            f"the registry was closed before session {self.session_id!r} could answer",
+            session_id=self.session_id,
+        )
+        try:
+            while True:
+                if self.mailbox.commanded:
+                    await self._obey(self.mailbox.pop())
+                elif self._store is not None:
+                    await self._serve(self._store)
+                elif self.mailbox:
+                    await self._open_for_requests()
+                else:
+                    return
+        except Exception as error:
+            logger.exception("the activation of session %r failed", self.session_id)
+            failure = error
+        finally:
+            # From here on a new request finds a new activation, which has to wait for this one.
+            with anyio.CancelScope(shield=True):
+                await self._close()
+            self.mailbox.fail_all(failure)
+            self._ended(self)
+
+    async def _serve(self, store: Store) -> None:
+        try:
+            await Actor(self.session_id, self.mailbox, store, self._served).run()
+        except SessionError as error:
+            self._around.counters.crashes += not isinstance(error, StorageError)
+            await self._close()
+        else:
+            if not self.mailbox.commanded:
+                await self._close()
+
+    def _served(self, requests: int, committed: bool) -> None:
+        counters = self._around.counters
+        counters.requests += requests
+        counters.commits += committed
+        self._around.capacity.touch(self)
+
+    async def _open_for_requests(self) -> None:
+        try:
+            file = await self._find()
+            if file is None:
+                raise self._not_found()
+            await self._open(file, create=False)
+        except SessionError as error:
+            self.mailbox.fail_requests(error)
+
+    async def _obey(self, envelope: Envelope) -> None:
+        try:
+            match envelope.content:
+                case Start(name):
+                    await self._start(name)
+                    envelope.answer(None)
+                case Stop():
+                    running = self.running
+                    await self._close()
+                    envelope.answer(running)
+                case Delete():
+                    envelope.answer(await self._delete())
+                case Rename(name):
+                    await self._rename(name)
+                    envelope.answer(None)
+        except SessionError as error:
+            envelope.fail(error)
+        except BaseException as error:
+            envelope.fail(self._not_carried_out(error))
+            raise
+
+    async def _start(self, name: str | None) -> None:
+        self._around.directory.claim(self.session_id)
+        try:
+            file = await self._find(creating=True)
+            if file is not None and name is not None and file.name != name:
+                raise SessionExistsError(
+                    f"session {self.session_id!r} exists under the name {file.name!r}, not"
+                    f" {name!r}; start it without a name, or rename it",
+                    session_id=self.session_id,
+                )
+            if self._store is not None:
+                return
+            if file is not None:
+                await self._open(file, create=False)
+                return
+            planned = self._around.directory.plan(
+                self.session_id, name or self._around.directory.unused_name()
+            )
+            await self._open(planned, create=True)
+        finally:
+            self._release_if_closed()
+
+    async def _delete(self) -> bool:
+        self._around.directory.claim(self.session_id)
+        try:
+            await self._close(release=False)
+            deleted = await self._around.directory.remove(self.session_id)
+        finally:
+            self._release_if_closed()
+        self.mailbox.fail_requests(self._not_found())
+        return deleted
+
+    async def _rename(self, name: str | None) -> None:
+        self._around.directory.claim(self.session_id)
+        try:
+            file = await self._find()
+            if file is None:
+                raise self._not_found()
+            name = name or self._around.directory.unused_name()
+            if file.name == name:
+                return
+            planned = self._around.directory.plan(self.session_id, name)
+            if self._store is None:
+                await self._open(file, create=False)
+            await self._close(release=False)  # checkpoints the log, unless somebody reads it
+            await self._around.directory.rename(self.session_id, planned.name)
+        finally:
+            self._release_if_closed()
+
+    async def _find(self, *, creating: bool = False) -> SessionFile | None:
+        return await self._around.directory.find(self.session_id, creating=creating)
+
+    async def _open(self, file: SessionFile, *, create: bool) -> None:
+        around = self._around
+        await around.capacity.acquire(self)
+        try:
+            around.directory.claim(self.session_id)
+            opening = around.directory.opening(file, around.durability, create=create)
+            if create:
+                with around.directory.changing():
+                    self._store = await around.open_store(opening)
+                around.directory.created(file)
+            else:
+                self._store = await around.open_store(opening)
+        except Exception as error:
+            if isinstance(error, SessionError):
+                raise
+            raise self._not_carried_out(error) from error
+        finally:
+            if self._store is None:
+                around.capacity.release(self)
+                self._release_if_closed()
+        around.counters.activations += 1
+
+    async def _close(self, *, release: bool = True) -> None:
+        store, self._store = self._store, None
+        if store is None:
+            return
+        try:
+            await store.close()
+        except Exception:
+            # What was answered is stored; the file will say more when it is opened again.
+            logger.exception("closing session %r failed", self.session_id)
+        finally:
+            self._around.capacity.release(self)
+            self._around.counters.passivations += 1
+            if release:
+                self._release_if_closed()
+
+    def _release_if_closed(self) -> None:
+        if self._store is None:
+            self._around.directory.release(self.session_id)
+
+    def _not_found(self) -> SessionNotFoundError:
+        return SessionNotFoundError(
+            f"session {self.session_id!r} does not exist; start() creates it",
+            session_id=self.session_id,
+        )
+
+    def _not_carried_out(self, error: BaseException) -> SessionError:
+        failure = StorageError(
+            f"session {self.session_id!r} could not be opened or changed: {error!r}",
+            session_id=self.session_id,
+        )
+        failure.__cause__ = error
+        return failure

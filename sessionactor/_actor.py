@@ -1,0 +1,93 @@
+"""The actor: serves one mailbox from one store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from sessionactor._errors import SessionCrashedError, SessionError, StorageError
+from sessionactor._mailbox import Envelope, Mailbox
+from sessionactor._requests import Write
+from sessionactor._store import Store
+
+logger = logging.getLogger("sessionactor")
+
+SLICE_ROWS: Final = 2048
+"""Rows of a read served at once, when nobody else waits …"""
+SHARED_SLICE_ROWS: Final = 64
+"""… and when somebody does: a long read leaves most of the time to others."""
+
+
+class Actor:
+    """Serves a group of writes, or one read, at a time, in the order of the mailbox.
+
+    It ends when the mailbox is interrupted, when a command is next in it, or with the
+    error of a store that failed. Whatever it took out of the mailbox it has answered then.
+    """
+
+    def __init__(
+        self, session_id: str, mailbox: Mailbox, store: Store, served: Callable[[int, bool], None]
+    ) -> None:
+        self._session_id = session_id
+        self._mailbox = mailbox
+        self._store = store
+        self._served = served
+
+    async def run(self) -> None:
+        """Serve until told to end.
+
+        Raises:
+            StorageError: the store failed; it should be opened again.
+            SessionCrashedError: it did what a store never does.
+        """
+        first = True
+        while group := await self._mailbox.take(first=first):
+            first = False
+            try:
+                if type(group[0].content) is Write:
+                    await self._commit(group)
+                else:
+                    await self._read(group[0])
+            except BaseException as error:
+                failure = self._failure(error)
+                for envelope in group:
+                    envelope.fail(failure)
+                if failure is error or not isinstance(error, Exception):
+                    raise
+                raise failure from error
+
+    async def _commit(self, group: list[Envelope]) -> None:
+        answers = await self._store.commit([envelope.content for envelope in group])
+        self._served(len(group), True)
+        for envelope, answer in zip(group, answers, strict=True):
+            if isinstance(answer, SessionError):
+                envelope.fail(answer)
+            else:
+                envelope.answer(answer)
+
+    async def _read(self, envelope: Envelope) -> None:
+        if envelope.reply.done():  # the caller left, and a read has no other effect
+            return
+        max_rows = SHARED_SLICE_ROWS if self._mailbox else SLICE_ROWS
+        try:
+            answer = await self._store.read(envelope.content, max_rows)
+        except StorageError:
+            raise
+        except SessionError as refusal:
+            envelope.fail(refusal)
+        else:
+            envelope.answer(answer)
+        self._served(1, False)
+
+    def _failure(self, error: BaseException) -> SessionError:
+        if isinstance(error, StorageError):
+            return error
+        logger.exception("the actor of session %r crashed", self._session_id)
+        failure = SessionCrashedError(
+            f"the actor of session {self._session_id!r} crashed while it served this request:"
+            f" {error!r}; the next request starts a new one",
+            session_id=self._session_id,
+        )
+        failure.__cause__ = error
+        return failure

@@ -1,0 +1,193 @@
+"""Checking what callers pass, and making the operations of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sessionactor._codec import encode
+from sessionactor._errors import InvalidTypeError, InvalidValueError
+from sessionactor._requests import (
+    MAX_ID,
+    Append,
+    OnCorrupt,
+    ReadChapter,
+    ReadRow,
+    ReadRows,
+    SaveMetadata,
+    Truncate,
+)
+
+
+class Arguments:
+    """Makes operations for one session, naming it in every error."""
+
+    __slots__ = ("_max_message_bytes", "_session_id")
+
+    def __init__(self, session_id: str, max_message_bytes: int) -> None:
+        self._session_id = session_id
+        self._max_message_bytes = max_message_bytes
+
+    def append(
+        self,
+        agent_id: str,
+        message: Mapping[Any, Any],
+        key: str | None,
+        checkpoint: bool | None,
+        keep_from: int | None,
+        parent: str | int | None,
+        turn: str | None,
+    ) -> Append:
+        """An append; the message is encoded here and now."""
+        data = encode(message, max_bytes=self._max_message_bytes, session_id=self._session_id)
+        if checkpoint is None:
+            role = message.get("role")
+            checkpoint = isinstance(role, str) and role == "summary"
+        if keep_from is not None:
+            if not checkpoint:
+                raise self._value_error("keep_from is for checkpoints only")
+            self._integer("keep_from", keep_from)
+        if parent is not None and type(parent) is int:
+            parent = f"{self._session_id}/{self._integer('parent', parent)}"
+        return Append(
+            self.text("agent_id", agent_id),
+            data,
+            bool(checkpoint),
+            keep_from,
+            self.optional_text("key", key),
+            self.optional_text("parent", parent),
+            self.optional_text("turn", turn),
+        )
+
+    def appends(
+        self,
+        agent_id: str,
+        messages: Iterable[Mapping[Any, Any]],
+        keys: Iterable[str | None] | None,
+        parent: str | int | None,
+        turn: str | None,
+    ) -> tuple[Append, ...]:
+        """An append for each message."""
+        messages = list(messages)
+        each_key = [None] * len(messages) if keys is None else list(keys)
+        if len(each_key) != len(messages):
+            raise self._value_error(f"{len(each_key)} keys for {len(messages)} messages")
+        self.text("agent_id", agent_id)
+        return tuple(
+            self.append(agent_id, message, key, None, None, parent, turn)
+            for message, key in zip(messages, each_key, strict=True)
+        )
+
+    def truncate(self, db_id: int) -> Truncate:
+        """A removal of a row and all later ones."""
+        return Truncate(self._integer("db_id", db_id))
+
+    def metadata(self, mapping: Mapping[str, object]) -> SaveMetadata:
+        """A merge into the metadata, its values made strings."""
+        if not isinstance(mapping, Mapping):
+            raise self._type_error("metadata", "a mapping", mapping)
+        return SaveMetadata(
+            tuple(
+                (self.text("a metadata key", key), self._metadata_value(key, value))
+                for key, value in mapping.items()
+            )
+        )
+
+    def text(self, what: str, value: object) -> str:
+        """A string that SQLite can hold and find again."""
+        if type(value) is not str:
+            if not isinstance(value, str):
+                raise self._type_error(what, "a str", value)
+            value = str.__str__(value)
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise self._value_error(f"{what} {value!r} contains a lone surrogate") from None
+        if "\0" in value:
+            raise self._value_error(f"{what} {value!r} contains NUL")
+        return value
+
+    def optional_text(self, what: str, value: object) -> str | None:
+        """Such a string, or nothing."""
+        return None if value is None else self.text(what, value)
+
+    def cursor(self, value: object) -> int:
+        """A cursor between chapters."""
+        return self._integer("checkpoint_id", value)
+
+    def db_id(self, what: str, value: object) -> int | None:
+        """A row's number, or nothing; one that no row can have becomes the nearest."""
+        if value is None:
+            return None
+        return self._integer(what, value)
+
+    def rows(
+        self,
+        agent_id: str | None,
+        after: int | None,
+        before: int | None,
+        limit: int | None,
+        newest: bool,
+        on_corrupt: OnCorrupt,
+    ) -> ReadRows:
+        """A read of rows."""
+        if limit is not None and self._integer("limit", limit) < 0:
+            raise self._value_error(f"limit={limit} is negative")
+        return ReadRows(
+            self.optional_text("agent_id", agent_id),
+            self.db_id("after", after),
+            self.db_id("before", before),
+            None if limit is None else self._integer("limit", limit),
+            bool(newest),
+            self._on_corrupt(on_corrupt),
+        )
+
+    def chapter(
+        self, before: int | None, agent_id: str | None, on_corrupt: OnCorrupt
+    ) -> ReadChapter:
+        """A read of a chapter."""
+        return ReadChapter(
+            self.db_id("checkpoint_id", before),
+            self.optional_text("agent_id", agent_id),
+            self._on_corrupt(on_corrupt),
+        )
+
+    def row(self, db_id: int | None, key: str | None) -> ReadRow:
+        """A read of one row."""
+        if (db_id is None) == (key is None):
+            raise self._value_error("get takes a db_id or a key")
+        return ReadRow(self.db_id("db_id", db_id), self.optional_text("key", key))
+
+    def _on_corrupt(self, value: object) -> OnCorrupt:
+        if value not in ("raise", "skip"):
+            raise self._value_error(f'on_corrupt is "raise" or "skip", not {value!r}')
+        return "raise" if value == "raise" else "skip"
+
+    def _metadata_value(self, key: str, value: object) -> str | None:
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, int | float):
+            try:
+                return str(value)
+            except ValueError as error:  # an int of thousands of digits
+                raise self._value_error(f"metadata {key!r}: {error}") from error
+        if value is None or isinstance(value, str):
+            return self.optional_text(f"metadata {key!r}", value)
+        raise self._type_error(f"metadata {key!r}", "a str, a number, a bool or None", value)
+
+    def _integer(self, what: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self._type_error(what, "an int", value)
+        return max(-MAX_ID, min(int(value), MAX_ID))
+
+    def _value_error(self, reason: str) -> InvalidValueError:
+        return InvalidValueError(
+            f"session {self._session_id!r}: {reason}", session_id=self._session_id
+        )
+
+    def _type_error(self, what: str, wanted: str, value: object) -> InvalidTypeError:
+        return InvalidTypeError(
+            f"session {self._session_id!r}: {what} is {wanted}, not {type(value).__name__}",
+            session_id=self._session_id,
+        )

@@ -1,0 +1,311 @@
+"""Messages to bytes and back: msgpack, with extension types for what msgpack would lose.
+
+Plain messages are plain msgpack, readable by any msgpack library. The extension codes are
+negative, which `msgpack.ExtType` refuses to users, so nothing that a message holds can be
+mistaken for ours. A tuple, set or frozenset is an array whose first element is an empty
+extension that names the kind; datetimes and integers beyond 64 bit are extensions that
+hold them. Decoding builds these types and nothing else.
+
+Source of the format: the msgpack specification, https://github.com/msgpack/msgpack.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import reprlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgpack
+
+from sessionactor._errors import MessageEncodingError, MessageTooLargeError
+
+MAX_DEPTH: Final = 256
+"""How deep containers may nest inside a message."""
+
+_TUPLE, _SET, _FROZENSET, _DATETIME, _INTEGER = -17, -18, -19, -20, -21
+_SEQUENCES: Final[dict[type, int]] = {tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
+_SCALARS: Final = frozenset({str, int, float, bool, type(None), bytes})
+_CHUNK_BYTES: Final = 1 << 18
+# The complement of the bytes that can head a container: at most as many containers nest.
+_NO_HEADER: Final = bytes(
+    byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF)
+)
+
+
+class UndecodableError(ValueError):
+    """Bytes that `encode` never wrote."""
+
+
+def encode(message: object, *, max_bytes: int, session_id: str | None = None) -> bytes:
+    """Encode a message, without any effect on it and without keeping a reference to it.
+
+    Raises:
+        MessageEncodingError: naming the path of what cannot be stored.
+        MessageTooLargeError: more than `max_bytes` encoded.
+    """
+    if type(message) is not dict:
+        if not isinstance(message, Mapping):
+            raise MessageEncodingError(
+                f"a message is a mapping, not {type(message).__name__}",
+                path="",
+                session_id=session_id,
+            )
+        message = dict(message)
+    try:
+        data = _pack(message)
+    except Exception as error:
+        path, reason = _locate(message) or ("", str(error))
+        raise MessageEncodingError(
+            f"cannot store {path or 'the message'}: {reason}", path=path, session_id=session_id
+        ) from error
+    if len(data) > max_bytes:
+        raise MessageTooLargeError(
+            f"the message has {len(data)} bytes encoded, more than max_message_bytes={max_bytes}",
+            size=len(data),
+            limit=max_bytes,
+            session_id=session_id,
+        )
+    return data
+
+
+def decode(data: bytes) -> dict[Any, Any]:
+    """Decode what `encode` wrote into fresh objects.
+
+    Raises:
+        UndecodableError: for any other bytes.
+    """
+    try:
+        try:
+            message = _unpack(data, _leaf, None)
+        except _MarkedError:
+            message = _unpack(data, _leaf_or_marker, _rebuild)
+    except Exception as error:  # whatever hostile bytes provoke
+        raise UndecodableError(f"not an encoded message: {error!r}") from error
+    if type(message) is not dict:
+        raise UndecodableError(f"not an encoded message but a {type(message).__name__}")
+    return message
+
+
+def digest(agent_id: str, data: bytes) -> bytes:
+    """A digest of an agent and its message in which the order of maps and sets does not count.
+
+    Raises:
+        UndecodableError: `data` is not an encoded message.
+    """
+    return hashlib.blake2b(
+        agent_id.encode() + b"\0" + _canonical(decode(data)), digest_size=16
+    ).digest()
+
+
+class _Packers(threading.local):
+    def __init__(self) -> None:
+        self.utf8 = _packer("strict")
+        self.any_text = _packer("surrogatepass")  # slower: for cut model output
+        self.probe, self.slot = _depth_probe(self.utf8)
+
+
+def _packer(unicode_errors: str) -> msgpack.Packer:
+    return msgpack.Packer(
+        default=_special,
+        strict_types=True,
+        unicode_errors=None if unicode_errors == "strict" else unicode_errors,
+    )
+
+
+def _depth_probe(packer: msgpack.Packer) -> tuple[list[Any], list[Any]]:
+    # msgpack bounds the depth by a constant that differs between its releases. What is
+    # packed inside of `slot` may nest MAX_DEPTH levels and no deeper.
+    probe: list[Any] = []
+    slot = probe
+    nest: list[Any] = []
+    for _ in range(MAX_DEPTH - 1):
+        nest = [nest]
+    while True:
+        deeper = [probe]
+        slot[:] = [nest]
+        try:
+            packer.pack(deeper)
+        except ValueError:
+            return probe, slot
+        probe = deeper
+
+
+def _pack(message: dict[Any, Any]) -> bytes:
+    packers = _packers
+    packer = packers.utf8
+    try:
+        data: bytes = packer.pack(message)
+    except UnicodeEncodeError:
+        packer = packers.any_text
+        data = packer.pack(message)
+    if len(data) > MAX_DEPTH and len(data.translate(None, _NO_HEADER)) > MAX_DEPTH:
+        packers.slot[:] = [message]
+        try:
+            packer.pack(packers.probe)
+        finally:
+            packers.slot.clear()
+    return data
+
+
+def _extension(code: int, data: bytes = b"") -> msgpack.ExtType:
+    return msgpack.ExtType._make((code, data))
+
+
+def _special(value: Any) -> Any:
+    """What msgpack cannot hold, as something that it can: the packer's `default`."""
+    kind = type(value)
+    if kind is tuple or kind is set or kind is frozenset:
+        return [_extension(_SEQUENCES[kind]), *value]
+    if kind is int:
+        return _extension(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+    if isinstance(value, datetime):
+        text = datetime.isoformat(value)
+        return _extension(_DATETIME, (text + "f" if value.fold else text).encode())
+    return _base(value)
+
+
+def _base(value: Any) -> Any:
+    """An instance of a subclass as its base type."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        number = int.__int__(value)
+        return number if -(2**63) <= number < 2**64 else _special(number)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, bytes | bytearray):
+        return bytes(memoryview(value))
+    if isinstance(value, tuple | set | frozenset):
+        kind = next(base for base in _SEQUENCES if isinstance(value, base))
+        return [_extension(_SEQUENCES[kind]), *value]
+    if isinstance(value, list):
+        return list(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__qualname__} is not a type that a message can hold")
+
+
+class _Marker:
+    __slots__ = ("build",)
+
+    def __init__(self, build: Callable[[list[Any]], Any]) -> None:
+        self.build = build
+
+
+class _MarkedError(Exception):
+    """The message holds a marked array: it has to be unpacked with a hook on every array."""
+
+
+_MARKERS: Final = {_TUPLE: _Marker(tuple), _SET: _Marker(set), _FROZENSET: _Marker(frozenset)}
+
+
+def _unpack(
+    data: bytes, ext_hook: Callable[[int, bytes], Any], list_hook: Callable[..., Any] | None
+) -> Any:
+    options: dict[str, Any] = {
+        "strict_map_key": False,
+        "unicode_errors": "surrogatepass",
+        "ext_hook": ext_hook,
+        "list_hook": list_hook,
+    }
+    if len(data) <= _CHUNK_BYTES:
+        return msgpack.unpackb(data, **options)
+    # In pieces, because a piece is parsed without letting any other thread run.
+    unpacker = msgpack.Unpacker(max_buffer_size=len(data), **options)
+    for start in range(0, len(data), _CHUNK_BYTES):
+        unpacker.feed(data[start : start + _CHUNK_BYTES])
+        try:
+            message = unpacker.unpack()
+        except msgpack.OutOfData:
+            continue
+        if unpacker.tell() != len(data):
+            raise ValueError("extra bytes")
+        return message
+    raise ValueError("cut off")
+
+
+def _leaf(code: int, data: bytes) -> Any:
+    if code == _DATETIME:
+        text = data.decode("ascii")
+        return (
+            datetime.fromisoformat(text[:-1]).replace(fold=1)
+            if text.endswith("f")
+            else datetime.fromisoformat(text)
+        )
+    if code == _INTEGER:
+        return int.from_bytes(data, "big", signed=True)
+    if code in _MARKERS:
+        raise _MarkedError
+    if code < 0:
+        raise ValueError(f"unknown extension {code}")
+    return msgpack.ExtType(code, data)
+
+
+def _leaf_or_marker(code: int, data: bytes) -> Any:
+    return _MARKERS.get(code) or _leaf(code, data)
+
+
+def _rebuild(items: list[Any]) -> Any:
+    if items and type(items[0]) is _Marker:
+        return items[0].build(items[1:])
+    return items
+
+
+def _canonical(value: Any) -> bytes:
+    kind = type(value)
+    if kind is dict:
+        parts = sorted(_canonical(key) + _canonical(item) for key, item in value.items())
+    elif kind is set or kind is frozenset:
+        parts = sorted(map(_canonical, value))
+    elif kind is list or kind is tuple:
+        parts = list(map(_canonical, value))
+    else:
+        packed: bytes = _packers.any_text.pack(value)
+        return b"%d:%s" % (len(packed), packed)
+    # A hash for each container keeps the cost linear in the size, however deep.
+    return kind.__name__.encode() + hashlib.blake2b(b",".join(parts), digest_size=16).digest()
+
+
+def _locate(message: dict[Any, Any]) -> tuple[str, str] | None:
+    """The path of the first value that cannot be packed, and why."""
+    stack = [_map_children("", message)]
+    while stack:
+        for path, value in stack[-1]:
+            if type(value) in _SCALARS and type(value) is not str:
+                continue
+            children = _children(path, value)
+            if children is not None and len(stack) < MAX_DEPTH:
+                stack.append(children)
+                break
+            if children is not None:
+                return path, f"it nests deeper than {MAX_DEPTH} levels"
+            try:
+                _packers.any_text.pack(value)
+            except Exception as error:
+                return path, str(error)
+        else:
+            stack.pop()
+    return None
+
+
+def _children(path: str, value: Any) -> Iterator[tuple[str, Any]] | None:
+    if isinstance(value, Mapping):
+        return _map_children(path, value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return ((f"{path}[{index}]", item) for index, item in enumerate(value))
+    return None
+
+
+def _map_children(path: str, value: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        step = key if isinstance(key, str) and key.isidentifier() else f"[{reprlib.repr(key)}]"
+        here = f"{path}.{step}" if path and not step.startswith("[") else f"{path}{step}"
+        if type(key) is not str:
+            yield f"{here} (the key)", key
+        yield here, item
+
+
+_packers = _Packers()

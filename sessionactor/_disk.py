@@ -1,0 +1,341 @@
+"""The sessions of a directory on disk.
+
+It is scanned once; after that the registry's own operations keep the index in memory,
+and a miss shares one rescan, because files come and go by other hands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+from sessionactor import _files as files
+from sessionactor import _names as names
+from sessionactor._directory import matching
+from sessionactor._errors import (
+    SessionError,
+    SessionExistsError,
+    StorageError,
+)
+from sessionactor._ownership import Ownership
+from sessionactor._records import SessionFile
+from sessionactor._sql import Identity
+from sessionactor._store import Durability, Opening, newer_version, read_identity
+
+logger = logging.getLogger("sessionactor")
+
+_RESCAN_SHARE: Final = 10
+"""Rescans take at most one part in this many of the time."""
+_CREATION_PATIENCE_S: Final = 1.0
+"""How old the index may be, for changes by other hands than registries', to create by it."""
+_CLOCK_GRAIN_NS: Final = 50_000_000
+"""File systems stamp changes by a clock that ticks this rarely at worst."""
+
+_T = TypeVar("_T")
+
+
+class _Scan(NamedTuple):
+    """What a directory held, and when: for telling whether it may have changed since."""
+
+    entries: dict[str, str]
+    """Id part -> file name."""
+    began_s: float
+    took_s: float
+    foreign_changes: int
+    quiet_at_ns: int | None
+    """The directory's time stamp, if its next change cannot have the same."""
+
+
+class _Checked(NamedTuple):
+    """What looking at the files of some entries told."""
+
+    sessions: list[str]
+    newer: list[str]
+    gone: list[str]
+    identities: dict[str, Identity]
+
+
+class DiskDirectory:
+    """A directory of session files; blocking work runs in `executor`."""
+
+    _ownership: Ownership
+    _scan: _Scan
+
+    def __init__(self, path: Path, executor: Executor) -> None:
+        self._path = path
+        self._executor = executor
+        self._entries: dict[str, str] = {}
+        self._verified: set[str] = set()  # entries that are sessions for certain
+        self._identities: dict[str, Identity] = {}  # of the entries that cut them short
+        self._name_parts: Counter[str] = Counter()
+        self._reserved: set[str] = set()  # names given to sessions that are not created yet
+        self._changed_meanwhile: dict[str, str | None] = {}
+        self._scanning: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        files.check_path(self._path / names.file_name("x", "x"))
+        try:
+            await self._run(lambda: self._path.mkdir(parents=True, exist_ok=True))
+            self._ownership = await self._run(Ownership, self._path)
+            try:
+                await self._run(self._ownership.remove_drafts)
+                self._take(await self._run(self._read))
+            except BaseException:
+                self._ownership.close()
+                raise
+        except OSError as error:
+            raise self._failed(error) from error
+
+    async def aclose(self) -> None:
+        if self._scanning is not None:
+            self._scanning.cancel()
+            await asyncio.wait([self._scanning])
+        self._ownership.close()
+
+    def claim(self, session_id: str) -> None:
+        self._ownership.claim(session_id)
+
+    def release(self, session_id: str) -> None:
+        self._ownership.release(session_id)
+
+    def changing(self) -> contextlib.AbstractContextManager[None]:
+        return self._ownership.changing()
+
+    def known(self, session_id: str) -> SessionFile | None:
+        entry = self._entries.get(names.id_part(session_id))
+        if entry is None:
+            return None
+        identity = self._identities.get(entry)
+        name = identity.name if identity else names.parse_name(entry)
+        return SessionFile(self._path / entry, session_id, name)
+
+    async def find(self, session_id: str, *, creating: bool = False) -> SessionFile | None:
+        part = names.id_part(session_id)
+        if part not in self._entries and self._is_outdated(creating=creating):
+            await self._rescan()
+        entry = self._entries.get(part)
+        if entry is not None and entry not in self._verified:
+            checked = await self._check([entry])
+            if checked.newer:
+                raise newer_version(self._path / entry, session_id)
+        return self.known(session_id)
+
+    async def glob(self, pattern: str) -> list[SessionFile]:
+        if self._is_outdated():
+            await self._rescan()
+        await self._check(
+            [entry for entry in self._entries.values() if entry not in self._verified]
+        )
+        return await self._run(self._matching, pattern, list(self._entries.values()))
+
+    async def named(self, name: str) -> list[SessionFile]:
+        if self._is_outdated():
+            await self._rescan()
+        ending = f"_{names.name_part(name)}{names.SUFFIX}"
+        found = [
+            entry
+            for part, entry in self._entries.items()
+            if entry.endswith(ending) and len(entry) == len(part) + len(ending)
+        ]
+        await self._check([entry for entry in found if entry not in self._verified])
+        return [file for file in self._matching("*", found) if file.name == name]
+
+    def opening(self, file: SessionFile, durability: Durability, *, create: bool) -> Opening:
+        return Opening(file.session_id, file.name, file.path, create, durability)
+
+    def plan(self, session_id: str, name: str) -> SessionFile:
+        path = self._path / names.file_name(session_id, name)
+        files.check_path(path, session_id)
+        return SessionFile(path, session_id, name)
+
+    def unused_name(self) -> str:
+        for name in names.new_names():
+            if name not in self._reserved and not self._name_parts[name]:
+                break
+        self._reserved.add(name)
+        return name
+
+    def created(self, file: SessionFile) -> None:
+        entry = names.file_name(file.session_id, file.name)
+        self._put(names.id_part(file.session_id), entry)
+        self._reserved.discard(file.name)
+        self._verified.add(entry)
+        if names.parse_name(entry) != file.name or names.parse_id(entry) != file.session_id:
+            self._identities[entry] = Identity(file.session_id, file.name)
+
+    async def remove(self, session_id: str) -> bool:
+        file = await self.find(session_id)
+        if file is None or file.path is None:
+            return False
+        with self.changing():
+            removed = await self._run(files.remove, file.path)
+        self._put(names.id_part(session_id), None)
+        return removed
+
+    async def rename(self, session_id: str, name: str) -> None:
+        old, new = self.known(session_id), self.plan(session_id, name)
+        assert old is not None
+        assert old.path is not None
+        assert new.path is not None
+        with self.changing():
+            try:
+                await self._run(files.move, old.path, new.path, session_id)
+            except FileExistsError as error:
+                raise SessionExistsError(
+                    f"session {session_id!r} cannot be renamed to {name!r}: {error}",
+                    session_id=session_id,
+                ) from error
+        self.created(new)
+
+    def _put(self, part: str, entry: str | None) -> None:
+        if self._scanning is not None:
+            self._changed_meanwhile[part] = entry
+        removed = self._entries.pop(part, None)
+        if removed is not None:
+            self._verified.discard(removed)
+            self._identities.pop(removed, None)
+            self._name_parts[names.name_part_of(removed)] -= 1
+        if entry is not None:
+            self._entries[part] = entry
+            self._name_parts[names.name_part_of(entry)] += 1
+
+    def _is_outdated(self, *, creating: bool = False) -> bool:
+        """Whether the index may lack a file that somebody else put here."""
+        scan = self._scan
+        if self._ownership.foreign_changes() != scan.foreign_changes:
+            return True
+        try:
+            stamp = os.stat(self._path).st_mtime_ns
+        except OSError:
+            return True
+        if stamp == scan.quiet_at_ns:
+            return False
+        # Own changes move the stamp too: creating looks again only now and then.
+        age_s = time.monotonic() - scan.began_s
+        return not creating or age_s > max(_CREATION_PATIENCE_S, scan.took_s * _RESCAN_SHARE)
+
+    async def _rescan(self) -> None:
+        """Wait for a scan that begins after this call, shared with all who wait."""
+        asked_s = time.monotonic()
+        while self._scan.began_s < asked_s:
+            if self._scanning is None:
+                self._scanning = asyncio.create_task(self._scan_again())
+            await asyncio.shield(self._scanning)
+
+    async def _scan_again(self) -> None:
+        try:
+            pause_s = self._scan.began_s + self._scan.took_s * _RESCAN_SHARE - time.monotonic()
+            if pause_s > 0:
+                await asyncio.sleep(pause_s)
+            self._changed_meanwhile = {}
+            scan = await self._run(self._read)
+            for part, entry in self._changed_meanwhile.items():
+                scan.entries.pop(part, None)
+                if entry is not None:
+                    scan.entries[part] = entry
+            self._take(scan)
+        except OSError as error:
+            raise self._failed(error) from error
+        finally:
+            self._scanning = None
+
+    def _take(self, scan: _Scan) -> None:
+        self._scan = scan
+        self._entries = scan.entries
+        self._name_parts = Counter(map(names.name_part_of, scan.entries.values()))
+        present = set(scan.entries.values())
+        self._verified &= present
+        self._identities = {
+            entry: identity for entry, identity in self._identities.items() if entry in present
+        }
+
+    def _read(self) -> _Scan:
+        """List the directory; runs in a worker thread."""
+        began_s, began_ns = time.monotonic(), time.time_ns()
+        foreign_changes = self._ownership.foreign_changes()
+        stamp = os.stat(self._path).st_mtime_ns
+        entries: dict[str, str] = {}
+        with os.scandir(self._path) as listing:
+            for item in listing:
+                parts = names.parse(item.name)
+                if parts is None or not item.is_file(follow_symlinks=False):
+                    continue
+                other = entries.get(parts.id_part)
+                if other is None or self._is_better(item.name, other):
+                    entries[parts.id_part] = item.name
+        return _Scan(
+            entries,
+            began_s,
+            time.monotonic() - began_s,
+            foreign_changes,
+            stamp if stamp + _CLOCK_GRAIN_NS < began_ns else None,
+        )
+
+    def _is_better(self, entry: str, other: str) -> bool:
+        """Which of two files of one id is the session: the one in use, or a whole one."""
+        known = self._entries.values()
+        if (entry in known) != (other in known):
+            return entry in known
+        logger.warning("two files of one session in %s: %s and %s", self._path, entry, other)
+        return files.inspect(self._path / other) is not files.Kind.SESSION
+
+    async def _check(self, entries: list[str]) -> _Checked:
+        """Look at the files of entries that nobody looked at yet, and drop what is foreign."""
+        if not entries:
+            return _Checked([], [], [], {})
+        try:
+            checked = await self._run(self._look_at, entries)
+        except OSError as error:
+            raise self._failed(error) from error
+        self._verified.update(checked.sessions)
+        self._identities.update(checked.identities)
+        for entry in checked.gone:
+            if self._entries.get(names.part_of(entry)) == entry:
+                self._put(names.part_of(entry), None)
+        return checked
+
+    def _look_at(self, entries: list[str]) -> _Checked:
+        checked = _Checked([], [], [], {})
+        for entry in entries:
+            path = self._path / entry
+            with self._ownership.unowned_here(names.part_of(entry)) as unowned:
+                kind = files.inspect(path) if unowned else files.Kind.SESSION
+            if kind is files.Kind.SESSION:
+                parts = names.parse(entry)
+                if parts is None or parts.session_id is None or parts.name is None:
+                    checked.identities[entry] = read_identity(path)
+                checked.sessions.append(entry)
+            elif kind is files.Kind.NEWER:
+                checked.newer.append(entry)
+            else:
+                checked.gone.append(entry)
+        return checked
+
+    def _matching(self, pattern: str, entries: list[str]) -> list[SessionFile]:
+        found = []
+        for entry in entries:
+            if entry in self._verified:
+                session_id, name = self._identities.get(entry) or Identity(
+                    names.parse_id(entry), names.parse_name(entry)
+                )
+                found.append(SessionFile(self._path / entry, session_id, name))
+        return matching(found, pattern)
+
+    def _failed(self, error: OSError) -> OSError:
+        if isinstance(error, SessionError):
+            return error
+        return StorageError(
+            f"cannot use {self._path} as a directory of sessions: {error}", path=self._path
+        )
+
+    async def _run(self, function: Callable[..., _T], *args: object) -> _T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, function, *args)

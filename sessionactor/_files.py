@@ -1,0 +1,138 @@
+"""Creating, moving and removing session files, so that no crash leaves half of one.
+
+All of it blocks: it runs in worker threads. The caller owns the session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from sessionactor import _names as names
+from sessionactor._errors import SessionBusyError, StorageError
+from sessionactor._schema import APPLICATION_ID, VERSION
+
+MAX_PATH_BYTES: Final = 512 - len("-journal")
+"""SQLite's `MAX_PATHNAME` less the longest suffix that it appends."""
+
+_MAGIC: Final = b"SQLite format 3\0"
+
+
+class Kind(enum.Enum):
+    """What a file with the name of a session is."""
+
+    SESSION = "a session"
+    FOREIGN = "not a session file"
+    NEWER = "a session written by a newer version"
+    MISSING = "missing"
+
+
+def inspect(path: Path) -> Kind:
+    """Tell by its header what a file is, without SQLite and without following links.
+
+    Never of a file that is open in this process: closing any descriptor of it would drop
+    the locks that SQLite holds (https://sqlite.org/howtocorrupt.html, 2.2).
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return Kind.MISSING
+    except OSError:
+        return Kind.FOREIGN
+    try:
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        header = os.read(descriptor, 100) if regular else b""
+    finally:
+        os.close(descriptor)
+    if header[:16] != _MAGIC or int.from_bytes(header[68:72], "big") != APPLICATION_ID:
+        return Kind.FOREIGN
+    return Kind.NEWER if int.from_bytes(header[60:64], "big") > VERSION else Kind.SESSION
+
+
+def create(path: Path, draft: Path, image: bytes) -> None:
+    """Put a whole new database in place, or nothing.
+
+    Raises:
+        FileExistsError: something has that name; it is left as it is.
+        OSError: the disk failed.
+    """
+    try:
+        with open(draft, "wb") as file:
+            file.write(image)
+            file.flush()
+            os.fsync(file.fileno())
+        if not os.path.lexists(path):
+            # SQLite would replay an orphaned log into the new file.
+            remove_side_files(path)
+        os.link(draft, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
+    sync_directory(path.parent)
+
+
+def remove(path: Path) -> bool:
+    """Remove a session's files; whether there was one."""
+    remove_side_files(path)
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    sync_directory(path.parent)
+    return True
+
+
+def move(old: Path, new: Path, session_id: str) -> None:
+    """Give a closed session's file another name.
+
+    Raises:
+        SessionBusyError: it still has a log, because someone else reads it; nothing moved.
+        FileExistsError: something has the new name; nothing moved.
+    """
+    if any(os.path.lexists(f"{old}{suffix}") for suffix in names.SIDE_FILES):
+        raise SessionBusyError(
+            f"session {session_id!r} cannot be renamed while another process reads"
+            f" {old.name}; try again when it has closed the file",
+            session_id=session_id,
+        )
+    if os.path.lexists(new):
+        raise FileExistsError(f"{new.name} exists already")
+    remove_side_files(new)
+    os.rename(old, new)
+    sync_directory(new.parent)
+
+
+def remove_side_files(path: Path) -> None:
+    """Remove the logs beside a database that is not open."""
+    for suffix in names.SIDE_FILES:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{path}{suffix}")
+
+
+def sync_directory(directory: Path) -> None:
+    """Make creations, renamings and removals in a directory survive a power loss."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def check_path(path: Path, session_id: str | None = None) -> None:
+    """Refuse a path that SQLite cannot open.
+
+    Raises:
+        StorageError: it is too long.
+    """
+    length = len(os.fsencode(path))
+    if length > MAX_PATH_BYTES:
+        raise StorageError(
+            f"the path {path} has {length} bytes, SQLite opens at most {MAX_PATH_BYTES};"
+            " use a directory with a shorter path",
+            path=path,
+            session_id=session_id,
+        )

@@ -1,0 +1,176 @@
+"""One owner per session file, across processes and within one.
+
+Between processes: a POSIX byte-range lock on one lock file of the directory, on the byte
+at a hash of the session's id part. The kernel drops it when its owner dies, and tells the
+owner's pid. POSIX locks vanish when a process closes *any* descriptor of the file, so all
+registries of a process on one directory share one descriptor. Within the process, a table.
+
+The lock file's size counts the changes that anyone made to the set of session files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from sessionactor import _names as names
+from sessionactor._errors import SessionOwnedError
+
+_FIRST_BYTE: Final = 1 << 61  # far above any size of the file
+_LINUX: Final = struct.Struct("hhqqi4x")
+_DARWIN: Final = struct.Struct("qqihh")
+
+
+class _LockFile:
+    """The process's one descriptor of a directory's lock file, and who holds what in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self.users = 0
+        self.owners: dict[str, Ownership] = {}
+
+
+_files: dict[tuple[int, int], _LockFile] = {}
+_guard = threading.Lock()
+
+
+class Ownership:
+    """What one registry owns in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / names.LOCK_FILE
+        status = os.stat(directory)
+        self._place = (status.st_dev, status.st_ino)
+        with _guard:
+            file = _files.get(self._place)
+            if file is None:
+                file = _files[self._place] = _LockFile(self._path)
+            file.users += 1
+            self._file = file
+        self._own_changes = 0
+
+    def close(self) -> None:
+        """Release everything; idempotent."""
+        with _guard:
+            if _files.get(self._place) is not self._file:
+                return
+            for part in [part for part, owner in self._file.owners.items() if owner is self]:
+                self._unlock(part)
+            self._file.users -= 1
+            if not self._file.users:
+                del _files[self._place]
+                os.close(self._file.descriptor)
+
+    def claim(self, session_id: str) -> None:
+        """Become the owner of a session, or stay it. Never blocks.
+
+        Raises:
+            SessionOwnedError: somebody else is the owner.
+        """
+        part = names.id_part(session_id)
+        with _guard:
+            owner = self._file.owners.get(part)
+            if owner is self:
+                return
+            if owner is not None:
+                raise _owned(session_id, os.getpid(), "another registry of this process")
+            start = _byte(names.part_hash(part))
+            try:
+                fcntl.lockf(self._file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, start)
+            except (BlockingIOError, PermissionError):
+                raise _owned(session_id, self._holder(start), "another process") from None
+            self._file.owners[part] = self
+
+    def release(self, session_id: str) -> None:
+        """Give a session up."""
+        part = names.id_part(session_id)
+        with _guard:
+            if self._file.owners.get(part) is self:
+                self._unlock(part)
+
+    @contextlib.contextmanager
+    def unowned_here(self, part: str) -> Iterator[bool]:
+        """Tell whether nobody in this process owns an id part, and keep it so inside."""
+        with _guard:
+            yield part not in self._file.owners
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Tell other registries, before and after, that the set of session files changes."""
+        self._announce()
+        try:
+            yield
+        finally:
+            self._announce()
+
+    def foreign_changes(self) -> int:
+        """How often other registries told of a change."""
+        with _guard:
+            return os.fstat(self._file.descriptor).st_size - self._own_changes
+
+    def remove_drafts(self) -> None:
+        """Remove the drafts that creators left behind when they died."""
+        directory = self._path.parent
+        for entry in os.listdir(directory):
+            hashed = names.parse_draft(entry)
+            if hashed is None:
+                continue
+            with _guard:
+                if hashed in map(names.part_hash, self._file.owners):
+                    continue
+                with contextlib.suppress(OSError):  # its creator lives
+                    fcntl.lockf(
+                        self._file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(hashed)
+                    )
+                    os.unlink(directory / entry)
+                    fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, _byte(hashed))
+
+    def _announce(self) -> None:
+        # Appending is atomic, so that the size counts the announcements of all processes.
+        with _guard:
+            os.write(self._file.descriptor, b".")
+            self._own_changes += 1
+
+    def _unlock(self, part: str) -> None:
+        start = _byte(names.part_hash(part))
+        fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, start)
+        del self._file.owners[part]
+
+    def _holder(self, start: int) -> int:
+        if sys.platform == "darwin":
+            question = _DARWIN.pack(start, 1, 0, fcntl.F_WRLCK, os.SEEK_SET)
+            answer = fcntl.fcntl(self._file.descriptor, fcntl.F_GETLK, question)
+            return int(_DARWIN.unpack(answer)[2])
+        question = _LINUX.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0)
+        answer = fcntl.fcntl(self._file.descriptor, fcntl.F_GETLK, question)
+        return int(_LINUX.unpack(answer)[4])
+
+
+def _byte(hashed: int) -> int:
+    return _FIRST_BYTE + hashed
+
+
+def _owned(session_id: str, pid: int, owner: str) -> SessionOwnedError:
+    return SessionOwnedError(
+        f"session {session_id!r} is owned by {owner}, pid {pid}; ask its owner, or wait until"
+        " that has stopped",
+        session_id=session_id,
+        pid=pid,
+    )
+
+
+def _forget() -> None:
+    """In a forked child: its parent's locks are not its own."""
+    global _guard
+    _guard = threading.Lock()
+    _files.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,326 @@
+"""The registry: the only place where actor, store, mailbox and handle meet."""
+
+from __future__ import annotations
+
+import os
+import resource
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+from sessionactor import _names as names
+from sessionactor._activation import Delete, Rename, Start, Stop
+from sessionactor._directory import MemoryDirectory
+from sessionactor._disk import DiskDirectory
+from sessionactor._errors import (
+    AmbiguousNameError,
+    InvalidTypeError,
+    InvalidValueError,
+    RegistryClosedError,
+    SchemaVersionError,
+    SessionNotFoundError,
+)
+from sessionactor._records import RegistryStatistics, SessionFile
+from sessionactor._session import Session
+from sessionactor._store import Durability, OpenStore, open_store
+from sessionactor._supervisor import Supervisor
+
+DEFAULT_IDLE_TIMEOUT_S: Final = 60.0
+DEFAULT_MAILBOX_SIZE: Final = 1024
+DEFAULT_MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+_MOST_ACTIVE: Final = 512
+_DESCRIPTORS_EACH: Final = 3  # the database, its log and the log's index
+_DIRECTORY_THREADS: Final = 2
+
+
+class SessionRegistry:
+    """Owns the actors of one directory: starts, finds, passivates and stops them.
+
+    Use it as an async context manager, or call `open` and `aclose`. It belongs to the
+    event loop and the process in which it was opened.
+
+    Args:
+        directory: Where the session files are; made if it does not exist. `None`: sessions
+            live in memory and end with the registry.
+        durability: `"full"`: a write that returned survives power loss. `"normal"`: it
+            survives the death of the process; after a power loss a session is a prefix of
+            its history and goes on from there.
+        max_active: How many sessions hold an open file and a thread at once; others are
+            passivated and wait. `None`: what the limit of open files allows.
+        idle_timeout_s: Seconds after which a session that nobody asks is passivated;
+            `None`: never.
+        mailbox_size: Requests that wait for one session before callers wait to get in.
+        max_message_bytes: How large one encoded message may be.
+        open_store: Opens a session's store: the seam for another one.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None,
+        *,
+        durability: Durability = "full",
+        max_active: int | None = None,
+        idle_timeout_s: float | None = DEFAULT_IDLE_TIMEOUT_S,
+        mailbox_size: int = DEFAULT_MAILBOX_SIZE,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        open_store: OpenStore = open_store,
+    ) -> None:
+        if durability not in ("full", "normal"):
+            raise InvalidValueError(f'durability is "full" or "normal", not {durability!r}')
+        if max_active is None:
+            max_active = _affordable()
+        for what, value in (
+            ("max_active", max_active),
+            ("mailbox_size", mailbox_size),
+            ("max_message_bytes", max_message_bytes),
+        ):
+            if value < 1:
+                raise InvalidValueError(f"{what} is at least 1, not {value!r}")
+        if idle_timeout_s is not None and not idle_timeout_s > 0:
+            raise InvalidValueError(f"idle_timeout_s is more than 0, not {idle_timeout_s!r}")
+        self._path = None if directory is None else Path(os.path.abspath(directory))
+        self._durability: Durability = durability
+        self._max_active = max_active
+        self._idle_timeout_s = idle_timeout_s
+        self._mailbox_size = mailbox_size
+        self._max_message_bytes = max_message_bytes
+        self._open_store = open_store
+        self._supervisor: Supervisor | None = None
+        self._handles: WeakValueDictionary[str, Session] = WeakValueDictionary()
+
+    def __repr__(self) -> str:
+        return f"<SessionRegistry {str(self._path) if self._path else 'in memory'!r}>"
+
+    async def __aenter__(self) -> SessionRegistry:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def open(self) -> None:
+        """Scan the directory and get ready; idempotent.
+
+        Raises:
+            StorageError: the directory cannot be used.
+        """
+        if self._supervisor is None:
+            self._supervisor = self._supervise()
+        supervisor = self._usable()
+        try:
+            await supervisor.started()
+        except BaseException:
+            if self._supervisor is supervisor:
+                self._supervisor = None
+            raise
+
+    async def aclose(self) -> None:
+        """Take no more requests, serve those accepted, and close every file; idempotent.
+
+        Cancelling it does not cut it short: it ends, and is cancelled then.
+        """
+        supervisor = self._supervisor
+        if supervisor is None:
+            return
+        supervisor.check_place()
+        try:
+            await supervisor.stop()
+        finally:
+            if self._supervisor is supervisor:
+                self._supervisor = None
+
+    async def start(self, session_id: str | None = None, *, name: str | None = None) -> Session:
+        """Open the session or create it, and start its actor.
+
+        A running session is returned as it is. Creating is atomic: no crash leaves half a
+        session. Cancelled, the session may have been created.
+
+        Args:
+            session_id: 1 to 200 characters; `None`: a fresh random one.
+            name: Its name, if it is created; `None`: a readable one that is not in use yet.
+
+        Raises:
+            SessionExistsError: the session exists under another name.
+            InvalidNameError: that cannot be an id or name; nothing was created.
+            SessionOwnedError: another process or registry owns it.
+            SchemaVersionError: a newer version of this package wrote it.
+            StorageError: the disk failed.
+        """
+        supervisor = self._usable()
+        if session_id is None:
+            session_id = names.new_session_id()
+            while supervisor.known(session_id) is not None:
+                session_id = names.new_session_id()
+        else:
+            session_id = names.check(session_id, "id")
+        if name is not None:
+            name = names.check(name, "name")
+        await supervisor.command(session_id, Start(name))
+        return self._handle(session_id)
+
+    def session(self, session_id: str) -> Session:
+        """A handle, without I/O; its first call activates the session, and never creates one.
+
+        Raises:
+            InvalidNameError: that cannot be an id.
+        """
+        self._usable()
+        return self._handle(names.check(session_id, "id"))
+
+    def whereis(self, session_id: str) -> Session | None:
+        """A handle, if the session's actor is running now."""
+        running = self._usable().is_running(names.check(session_id, "id"))
+        return self._handle(session_id) if running else None
+
+    async def stop(self, session_id: str) -> bool:
+        """Serve what was asked, and close the session now; whether its actor was running.
+
+        The file stays, and a later request activates the session again.
+
+        Raises:
+            SessionNotFoundError: no such session exists.
+        """
+        session_id = names.check(session_id, "id")
+        supervisor = self._usable()
+        if supervisor.is_active(session_id) and await supervisor.command(session_id, Stop()):
+            return True
+        if not await self.exists(session_id):
+            raise _not_found(session_id)
+        return False
+
+    async def delete(self, session_id: str) -> bool:
+        """Stop the session and remove its files, for good; whether there was one.
+
+        Requests made before this returns were served or get `SessionNotFoundError`; none
+        reaches a session that is created again under the id.
+
+        Raises:
+            SessionOwnedError: another process or registry owns it.
+            StorageError: the disk failed.
+        """
+        supervisor = self._usable()
+        deleted: bool = await supervisor.command(names.check(session_id, "id"), Delete())
+        return deleted
+
+    async def exists(self, session_id: str) -> bool:
+        """Whether there is such a session."""
+        supervisor = self._usable()
+        try:
+            return await supervisor.find(names.check(session_id, "id")) is not None
+        except SchemaVersionError:
+            return True
+
+    async def find_by_id(self, session_id: str) -> SessionFile:
+        """Where a session is.
+
+        Raises:
+            SessionNotFoundError: there is none of that id.
+        """
+        file = await self._usable().find(names.check(session_id, "id"))
+        if file is None:
+            raise _not_found(session_id)
+        return file
+
+    async def find_by_name(self, name: str) -> SessionFile:
+        """The session of that name.
+
+        Raises:
+            SessionNotFoundError: there is none.
+            AmbiguousNameError: there are several; it lists their ids.
+        """
+        found = await self._usable().directory.named(names.check(name, "name"))
+        if not found:
+            raise SessionNotFoundError(f"no session has the name {name!r}")
+        if len(found) > 1:
+            ids = tuple(file.session_id for file in found)
+            raise AmbiguousNameError(
+                f"{len(ids)} sessions have the name {name!r}: {', '.join(ids)}; use an id",
+                session_ids=ids,
+            )
+        return found[0]
+
+    async def find(self, pattern: str) -> list[SessionFile]:
+        """All sessions whose names match a glob such as `"crazy-*"`, sorted by name, then id.
+
+        The pattern is that of `fnmatch.fnmatchcase`.
+        """
+        if not isinstance(pattern, str):
+            raise InvalidTypeError(f"a pattern is a str, not {type(pattern).__name__}")
+        return await self._usable().directory.glob(pattern)
+
+    def statistics(self) -> RegistryStatistics:
+        """What this registry does and did."""
+        return self._usable().statistics()
+
+    async def ask(self, session_id: str, request: object) -> Any:
+        """Carry a request to a session's actor and its answer back: what handles call."""
+        supervisor = self._supervisor
+        if supervisor is None or supervisor.is_elsewhere():
+            supervisor = self._usable()
+        mailbox = supervisor.mailbox(session_id)
+        envelope = await mailbox.put(request) if mailbox.full else mailbox.post(request)
+        return await envelope.reply
+
+    async def rename(self, session_id: str, name: str | None) -> None:
+        """Give a session another name: what `Session.rename` calls."""
+        if name is not None:
+            name = names.check(name, "name")
+        await self._usable().command(session_id, Rename(name))
+
+    def file_of(self, session_id: str) -> SessionFile:
+        """What the index knows of a session: what handles ask for their name and path."""
+        file = self._usable().known(session_id)
+        if file is None:
+            raise _not_found(session_id)
+        return file
+
+    def _handle(self, session_id: str) -> Session:
+        handle = self._handles.get(session_id)
+        if handle is None:
+            handle = self._handles[session_id] = Session(self, session_id, self._max_message_bytes)
+        return handle
+
+    def _usable(self) -> Supervisor:
+        supervisor = self._supervisor
+        if supervisor is None:
+            raise RegistryClosedError(f"{self!r} is not open; use it in `async with`")
+        supervisor.check_place()
+        supervisor.check_open()
+        return supervisor
+
+    def _supervise(self) -> Supervisor:
+        executor = ThreadPoolExecutor(_DIRECTORY_THREADS, "sessionactor-directory")
+        return Supervisor(
+            repr(self),
+            MemoryDirectory() if self._path is None else DiskDirectory(self._path, executor),
+            executor,
+            self._open_store,
+            self._durability,
+            self._max_active,
+            self._idle_timeout_s,
+            self._mailbox_size,
+        )
+
+
+def _not_found(session_id: str) -> SessionNotFoundError:
+    return SessionNotFoundError(
+        f"session {session_id!r} does not exist; start() creates it", session_id=session_id
+    )
+
+
+def _affordable() -> int:
+    """How many sessions may be open: half of the descriptors that the process may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MOST_ACTIVE
+    return max(1, min(_MOST_ACTIVE, soft // 2 // _DESCRIPTORS_EACH))
+
+
+__all__ = ["SessionRegistry"]

@@ -1,0 +1,138 @@
+"""The session file: its tables, its version, and how an older one becomes the newest.
+
+`docs/file-format.md` describes the tables for readers with other tools.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import cache
+from typing import Final
+
+MINIMUM_SQLITE: Final = (3, 36, 0)
+"""The first in which `serialize` and `deserialize` are part of every build."""
+
+APPLICATION_ID: Final = 0x53416374  # "SAct"
+PAGE_BYTES: Final = 2048
+WAL_PAGES: Final = (1 << 20) // PAGE_BYTES
+"""A megabyte of log: the size at which SQLite moves it into the file."""
+
+_CREATE: Final = """
+CREATE TABLE session(
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    session_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    high_water INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    last_at INTEGER NOT NULL
+);
+CREATE TABLE messages(
+    id INTEGER PRIMARY KEY,
+    agent_id TEXT NOT NULL,
+    data BLOB NOT NULL,
+    inserted_at INTEGER NOT NULL,
+    checkpoint INTEGER NOT NULL DEFAULT 0,
+    keep_from INTEGER,
+    key TEXT,
+    parent TEXT,
+    turn TEXT,
+    revision INTEGER NOT NULL
+);
+CREATE INDEX checkpoints ON messages(id) WHERE checkpoint = 1;
+CREATE INDEX agent_checkpoints ON messages(agent_id, id) WHERE checkpoint = 1;
+CREATE TABLE keys(
+    key TEXT PRIMARY KEY,
+    message_id INTEGER NOT NULL,
+    digest BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE removals(
+    revision INTEGER NOT NULL,
+    first_id INTEGER NOT NULL
+);
+CREATE TABLE metadata(
+    key TEXT PRIMARY KEY,
+    value TEXT,
+    revision INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_CREATE,)
+"""Each brings a file from the version of its index to the next one."""
+
+VERSION: Final = len(MIGRATIONS)
+
+if sqlite3.sqlite_version_info < MINIMUM_SQLITE:  # pragma: no cover
+    raise ImportError(
+        f"sessionactor needs SQLite {'.'.join(map(str, MINIMUM_SQLITE))} or newer;"
+        f" this Python has {sqlite3.sqlite_version}"
+    )
+
+
+def image(session_id: str, name: str, created_at: int) -> bytes:
+    """A whole database file of a new session, in the rollback-journal mode that memory needs."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        connection.deserialize(_template())
+        connection.execute(
+            "INSERT INTO session VALUES (1, ?, ?, ?, 0, 0, ?)",
+            (session_id, name, created_at, created_at),
+        )
+        return connection.serialize()
+    finally:
+        connection.close()
+
+
+def as_wal(database: bytes) -> bytes:
+    """The same database in WAL mode: bytes 18 and 19 of the header, by the file format."""
+    return b"".join((database[:18], b"\x02\x02", database[20:]))
+
+
+def migrate(connection: sqlite3.Connection, migrations: tuple[str, ...] = MIGRATIONS) -> None:
+    """Bring an open session file to the newest version, in one transaction."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version >= len(migrations):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for script in migrations[version:]:
+            for statement in _statements(script):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+@cache
+def _template() -> bytes:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        migrate(connection)
+        return connection.serialize()
+    finally:
+        connection.close()
+
+
+def _statements(script: str) -> list[str]:
+    statements, statement = [], ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            statements.append(statement)
+            statement = ""
+    return statements
+
+
+__all__ = [
+    "APPLICATION_ID",
+    "MIGRATIONS",
+    "MINIMUM_SQLITE",
+    "VERSION",
+    "as_wal",
+    "image",
+    "migrate",
+]

@@ -32,14 +32,14 @@ _PART_BYTES = (255 - len("_" + SUFFIX + max(SIDE_FILES, key=len))) // 2
 _HASH_HEX = 32
 _SHORT_NAMES = 20
 _RESERVED = frozenset("%~/\\*?[]")
-_PLAIN_ID = re.compile(rf"[a-z0-9-]{{{{1,{_PART_BYTES}}}}}")
-_PLAIN_NAME = re.compile(rf"[a-z0-9_-]{{{{1,{_PART_BYTES}}}}}")
+_PLAIN_ID = re.compile(rf"[a-z0-9-]{{1,{_PART_BYTES}}}")
+_PLAIN_NAME = re.compile(rf"[a-z0-9_-]{{1,{_PART_BYTES}}}")
 # A file must not change its name with the interpreter: the one table that never grows.
 _UNICODE = unicodedata.ucd_3_2_0
 _Rule: TypeAlias = Callable[[str], bool]
 _Part: TypeAlias = Callable[[str], str]
-_DRAFT = re.compile(rf"\.([0-9a-f]{{{{{{_HASH_HEX}}}}}})\.draft")
-_CUT = re.compile(rf"~[0-9a-f]{{{{{{_HASH_HEX}}}}}}\Z")
+_DRAFT = re.compile(rf"\.([0-9a-f]{{{_HASH_HEX}}})\.draft")
+_CUT = re.compile(rf"~[0-9a-f]{{{_HASH_HEX}}}\Z")
 
 
 class Parts(NamedTuple):

@@ -61,10 +61,13 @@ class Actor:
         answers = await self._store.commit([envelope.content for envelope in group])
         self._served(len(group), True)
         for envelope, answer in zip(group, answers, strict=True):
+            reply = envelope.reply
+            if reply.done():  # the caller left
+                continue
             if isinstance(answer, SessionError):
-                envelope.fail(answer)
+                reply.set_exception(answer)
             else:
-                envelope.answer(answer)
+                reply.set_result(answer)
 
     async def _read(self, envelope: Envelope) -> None:
         if envelope.reply.done():  # the caller left, and a read has no other effect

@@ -54,9 +54,9 @@ class Arguments:
             data,
             bool(checkpoint),
             keep_from,
-            self.optional_text("key", key),
-            self.optional_text("parent", parent),
-            self.optional_text("turn", turn),
+            None if key is None else self.text("key", key),
+            None if parent is None else self.text("parent", parent),
+            None if turn is None else self.text("turn", turn),
         )
 
     def appends(

@@ -123,16 +123,27 @@ class _Draft:
 
     def __init__(self, session_id: str, state: State, now: int, look_up: LookUp) -> None:
         self.steps: list[Step] = []
-        self.state = state
+        self._head, self._high_water, self._revision, self._last_at, self._removed_at = state
         self._session_id = session_id
         self._now = now
         self._look_up = look_up
         self._keys: dict[str, StoredKey] = {}
         self._alive: list[int] = []  # rows of this group that it has not removed again
         self._kept_below = state.high_water + 1  # stored rows from here on are removed
+        self._inserts: InsertRows | None = None  # the last step, if it inserts
+
+    @property
+    def state(self) -> State:
+        return State(self._head, self._high_water, self._revision, self._last_at, self._removed_at)
 
     def write(self, write: Write) -> Answer | SessionError:
-        operations = write.operations
+        operations, expected_head, expected_revision = write
+        if len(operations) == 1 and expected_head is None and expected_revision is None:
+            one = operations[0]
+            if type(one) is Append and one.key is None and one.keep_from is None:
+                # Nearly every write; nothing can refuse it.
+                self._revision += 1
+                return (self._insert(one, self._high_water + 1, None),)
         try:
             plan = self._plan(operations)
             if _is_repeat(plan):
@@ -149,7 +160,7 @@ class _Draft:
     def _plan(self, operations: tuple[Operation, ...]) -> list[_Planned | None]:
         """The id of each append, found by its key or the next one."""
         plan: list[_Planned | None] = []
-        next_id = self.state.high_water + 1
+        next_id = self._high_water + 1
         fresh: dict[str, StoredKey] = {}
         for one in operations:
             if type(one) is not Append:
@@ -179,63 +190,54 @@ class _Draft:
 
     def _apply(self, operations: tuple[Operation, ...], plan: list[_Planned | None]) -> Answer:
         """Take a write that nothing refuses any more into the steps."""
-        now = self._now
-        head, high_water, revision, last_at, removed_at = self.state
-        revision += 1
+        before = self._revision
+        self._revision += 1
         changed = False
         answers: list[int | None] = []
         for one, planned in zip(operations, plan, strict=True):
             if type(one) is Append and planned:
                 answers.append(planned.db_id)
-                if not planned.new:
-                    continue
-                head = high_water = planned.db_id
-                agent_id, data, checkpoint, keep_from, key, parent, turn = one
-                inserts = self._inserts()
-                inserts.rows.append(
-                    (
-                        head,
-                        agent_id,
-                        data,
-                        now,
-                        int(checkpoint),
-                        keep_from,
-                        key,
-                        parent,
-                        turn,
-                        revision,
-                    )
-                )
-                if planned.key is not None:
-                    self._keys[planned.key.key] = planned.key
-                    inserts.keys.append(planned.key)
-                self._alive.append(head)
-                last_at = now
-                changed = True
+                if planned.new:
+                    self._insert(one, planned.db_id, planned.key)
+                    changed = True
             elif type(one) is Truncate:
                 count = self._remove_from(one.from_id)
                 answers.append(count)
                 if count:
-                    self.steps.append(RemoveRows(one.from_id, revision))
-                    head = self._newest()
-                    removed_at = revision
+                    self._step(RemoveRows(one.from_id, self._revision))
+                    self._head = self._newest()
+                    self._removed_at = self._revision
                     changed = True
             elif type(one) is SaveMetadata:
                 answers.append(None)
                 if one.items:
-                    self.steps.append(MergeMetadata(one.items, revision))
+                    self._step(MergeMetadata(one.items, self._revision))
                     changed = True
-        if changed:
-            self.state = State(head, high_water, revision, last_at, removed_at)
+        if not changed:
+            self._revision = before
         return tuple(answers)
 
-    def _inserts(self) -> InsertRows:
-        last = self.steps[-1] if self.steps else None
-        if type(last) is InsertRows:
-            return last
-        inserts = InsertRows([], [])
-        self.steps.append(inserts)
-        return inserts
+    def _insert(self, one: Append, db_id: int, key: StoredKey | None) -> int:
+        agent_id, data, checkpoint, keep_from, text, parent, turn = one
+        inserts = self._inserts
+        if inserts is None:
+            inserts = self._inserts = InsertRows([], [])
+            self.steps.append(inserts)
+        now, revision = self._now, self._revision
+        inserts.rows.append(
+            (db_id, agent_id, data, now, int(checkpoint), keep_from, text, parent, turn, revision)
+        )
+        if key is not None:
+            self._keys[key.key] = key
+            inserts.keys.append(key)
+        self._alive.append(db_id)
+        self._head = self._high_water = db_id
+        self._last_at = now
+        return db_id
+
+    def _step(self, step: Step) -> None:
+        self.steps.append(step)
+        self._inserts = None
 
     def _remove_from(self, first_id: int) -> int:
         index = bisect_left(self._alive, first_id)
@@ -262,20 +264,20 @@ class _Draft:
 
     def _check_expectations(self, write: Write) -> None:
         _, head, revision = write
-        if head is not None and head != self.state.head:
+        if head is not None and head != self._head:
             raise StaleHeadError(
-                f"the head of session {self._session_id!r} is {self.state.head}, not {head}:"
+                f"the head of session {self._session_id!r} is {self._head}, not {head}:"
                 " read what was added and decide again",
                 expected=head,
-                actual=self.state.head,
+                actual=self._head,
                 session_id=self._session_id,
             )
-        if revision is not None and revision != self.state.revision:
+        if revision is not None and revision != self._revision:
             raise StaleRevisionError(
-                f"session {self._session_id!r} is at revision {self.state.revision}, not"
+                f"session {self._session_id!r} is at revision {self._revision}, not"
                 f" {revision}: read what changed and decide again",
                 expected=revision,
-                actual=self.state.revision,
+                actual=self._revision,
                 session_id=self._session_id,
             )
 

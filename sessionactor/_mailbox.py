@@ -73,7 +73,9 @@ class Mailbox:
     def post(self, content: object) -> Envelope:
         """Accept a request, or a command, at once."""
         envelope = Envelope(content, self._loop.create_future())
-        self._accept(envelope)
+        self._queue.append(envelope)
+        if self._arrival is not None:
+            self._wake()
         return envelope
 
     async def put(self, content: object) -> Envelope:
@@ -165,10 +167,6 @@ class Mailbox:
         if self._blocked:
             self._admit()
         return group
-
-    def _accept(self, envelope: Envelope) -> None:
-        self._queue.append(envelope)
-        self._wake()
 
     def _admit(self) -> None:
         while self._blocked and len(self._queue) < self._size:

@@ -103,12 +103,14 @@ class Ownership:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """Tell other registries, before and after, that the set of session files changes."""
-        self._announce()
+        """Tell other registries, afterwards, that the set of session files changed."""
         try:
             yield
         finally:
-            self._announce()
+            # Appending is atomic, so that the size counts the changes of all processes.
+            with _guard:
+                os.write(self._file.descriptor, b".")
+                self._own_changes += 1
 
     def foreign_changes(self) -> int:
         """How often other registries told of a change."""
@@ -131,12 +133,6 @@ class Ownership:
                     )
                     os.unlink(directory / entry)
                     fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, _byte(hashed))
-
-    def _announce(self) -> None:
-        # Appending is atomic, so that the size counts the announcements of all processes.
-        with _guard:
-            os.write(self._file.descriptor, b".")
-            self._own_changes += 1
 
     def _unlock(self, part: str) -> None:
         start = _byte(names.part_hash(part))

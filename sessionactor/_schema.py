@@ -88,9 +88,10 @@ def as_wal(database: bytes) -> bytes:
     return b"".join((database[:18], b"\x02\x02", database[20:]))
 
 
-def migrate(connection: sqlite3.Connection, migrations: tuple[str, ...] = MIGRATIONS) -> None:
-    """Bring an open session file to the newest version, in one transaction."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+def migrate(
+    connection: sqlite3.Connection, version: int, migrations: tuple[str, ...] = MIGRATIONS
+) -> None:
+    """Bring an open session file from `version` to the newest one, in one transaction."""
     if version >= len(migrations):
         return
     connection.execute("BEGIN IMMEDIATE")
@@ -111,7 +112,7 @@ def _template() -> bytes:
     try:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        migrate(connection)
+        migrate(connection, 0)
         return connection.serialize()
     finally:
         connection.close()

@@ -125,7 +125,9 @@ class Session:
         operation = self._arguments.append(
             agent_id, message, key, checkpoint, keep_from, parent, turn
         )
-        (db_id,) = await self._write((operation,), expected_head)
+        if expected_head is not None:
+            expected_head = self._arguments.db_id("expected_head", expected_head)
+        (db_id,) = await self._asked.ask(self._session_id, Write((operation,), expected_head))
         return cast(int, db_id)
 
     async def extend(

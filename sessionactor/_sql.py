@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from sessionactor import _paging as paging
 from sessionactor._codec import UndecodableError, decode
@@ -14,6 +14,7 @@ from sessionactor._deciding import (
     MergeMetadata,
     RemoveRows,
     State,
+    Step,
     StoredKey,
     StoredRow,
     decide,
@@ -134,54 +135,66 @@ def commit(
     session_id: str, group: Sequence[Write], state: State, connection: sqlite3.Connection
 ) -> Decision:
     """Decide and store a group in one transaction."""
-    connection.execute("BEGIN IMMEDIATE")
+    cursor = connection.cursor()
+    # Only the owner writes, so that what is looked up here still holds in the transaction.
+    decision = decide(session_id, group, state, now(), _Content(cursor))
+    steps = decision.steps
+    if not steps:
+        return decision
+    if _is_lone_row(steps):  # one statement is a transaction by itself
+        cursor.execute(INSERT, steps[0].rows[0])
+        return decision
+    cursor.execute("BEGIN IMMEDIATE")
     try:
-        decision = decide(session_id, group, state, now(), _Content(connection))
-        if decision.steps:
-            _apply(decision, connection)
-            connection.execute("COMMIT")
+        _apply(decision, cursor)
+        cursor.execute("COMMIT")
     finally:
         if connection.in_transaction:
-            connection.execute("ROLLBACK")
+            cursor.execute("ROLLBACK")
     return decision
 
 
-def _apply(decision: Decision, connection: sqlite3.Connection) -> None:
+def _is_lone_row(steps: list[Step]) -> TypeGuard[list[InsertRows]]:
+    first = steps[0]
+    return len(steps) == 1 and type(first) is InsertRows and len(first.rows) == 1 and not first.keys
+
+
+def _apply(decision: Decision, cursor: sqlite3.Cursor) -> None:
     only_rows = True
     for step in decision.steps:
         match step:
             case InsertRows(rows, keys):
-                connection.executemany(INSERT, rows)
+                cursor.executemany(INSERT, rows)
                 if keys:
-                    connection.executemany(INSERT_KEY, keys)
+                    cursor.executemany(INSERT_KEY, keys)
             case RemoveRows():
                 only_rows = False
-                connection.execute(REMOVE, (step.first_id,))
-                connection.execute(LOG_REMOVAL, step)
+                cursor.execute(REMOVE, (step.first_id,))
+                cursor.execute(LOG_REMOVAL, step)
             case MergeMetadata(items, revision):
                 only_rows = False
-                connection.executemany(MERGE, [(*item, revision) for item in items])
+                cursor.executemany(MERGE, [(*item, revision) for item in items])
     if not only_rows:
         _, high_water, revision, last_at, _ = decision.state
-        connection.execute(SAVE_STATE, (high_water, revision, last_at))
+        cursor.execute(SAVE_STATE, (high_water, revision, last_at))
 
 
 class _Content:
     """What the file holds, as deciding looks it up."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._cursor = cursor
 
     def key(self, key: str) -> StoredKey | None:
-        found = self._connection.execute(KEY, (key,)).fetchone()
+        found = self._cursor.execute(KEY, (key,)).fetchone()
         return found and StoredKey._make(found)
 
     def count(self, start: int, stop: int) -> int:
-        (count,) = self._connection.execute(COUNT, (start, stop)).fetchone()
+        (count,) = self._cursor.execute(COUNT, (start, stop)).fetchone()
         return int(count)
 
     def newest_below(self, stop: int) -> int:
-        found = self._connection.execute(NEWEST_BELOW, (stop,)).fetchone()
+        found = self._cursor.execute(NEWEST_BELOW, (stop,)).fetchone()
         return found[0] if found else 0
 
 

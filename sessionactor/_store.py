@@ -286,10 +286,11 @@ def _prepare(opening: Opening, connection: sqlite3.Connection) -> sql.Loaded:
     level = "FULL" if opening.durability == "full" else "NORMAL"
     connection.execute(f"PRAGMA synchronous = {level}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {schema.WAL_PAGES}")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > schema.VERSION and opening.path is not None:
-        raise newer_version(opening.path, opening.session_id)
-    schema.migrate(connection)
+    if not opening.create:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > schema.VERSION and opening.path is not None:
+            raise newer_version(opening.path, opening.session_id)
+        schema.migrate(connection, version)
     loaded = sql.load(connection)
     identity = sql.Identity(opening.session_id, opening.name)
     if loaded.identity != identity:  # the file was copied or renamed by hand

@@ -1,0 +1,36 @@
+"""For the tests of those who use sessionactor, or who bring another store or transport.
+
+    memory_registry                   sessions without files and threads, for quick tests
+    MemoryVault                       the same as a store: `open_store=vault.open_store`
+    Faults, faulty_store              a store that fails, crashes or stalls when it is told to
+    SessionContract, StoreContract    tests that every transport, every store has to pass
+
+Nothing here needs more than the package itself. The contract suites run under pytest,
+with or without any of its plugins.
+"""
+
+import sys
+
+if "pytest" in sys.modules:  # a failed assertion of the suites then says what differed
+    sys.modules["pytest"].register_assert_rewrite(
+        "sessionactor.testing._session_contract", "sessionactor.testing._store_contract"
+    )
+
+from sessionactor.testing._faults import Faults, FaultyStore, Stall, Step, When, faulty_store
+from sessionactor.testing._memory import MemoryStore, MemoryVault, memory_registry
+from sessionactor.testing._session_contract import SessionContract
+from sessionactor.testing._store_contract import StoreContract
+
+__all__ = [
+    "Faults",
+    "FaultyStore",
+    "MemoryStore",
+    "MemoryVault",
+    "SessionContract",
+    "Stall",
+    "Step",
+    "StoreContract",
+    "When",
+    "faulty_store",
+    "memory_registry",
+]

@@ -146,10 +146,8 @@ class Activation:
 
     async def _open_for_requests(self) -> None:
         try:
-            file = await self._find()
-            if file is None:
+            if await self._open_existing() is None:
                 raise self._not_found()
-            await self._open(file, create=False)
         except SessionError as error:
             self.mailbox.fail_requests(error)
 
@@ -177,22 +175,11 @@ class Activation:
     async def _start(self, name: str | None) -> None:
         self._around.directory.claim(self.session_id)
         try:
-            file = await self._find(creating=True)
-            if file is not None and name is not None and file.name != name:
-                raise SessionExistsError(
-                    f"session {self.session_id!r} exists under the name {file.name!r}, not"
-                    f" {name!r}; start it without a name, or rename it",
-                    session_id=self.session_id,
-                )
-            if self._store is not None:
-                return
-            if file is not None:
-                await self._open(file, create=False)
-                return
-            planned = self._around.directory.plan(
-                self.session_id, name or self._around.directory.unused_name()
-            )
-            await self._open(planned, create=True)
+            file = await self._open_existing(name, creating=True)
+            if file is None:
+                name = name or self._around.directory.unused_name()
+                planned = self._around.directory.plan(self.session_id, name)
+                await self._open(planned, create=True)
         finally:
             self._release_if_closed()
 
@@ -209,22 +196,42 @@ class Activation:
     async def _rename(self, name: str | None) -> None:
         self._around.directory.claim(self.session_id)
         try:
-            file = await self._find()
+            file = await self._open_existing()
             if file is None:
                 raise self._not_found()
             name = name or self._around.directory.unused_name()
             if file.name == name:
                 return
             planned = self._around.directory.plan(self.session_id, name)
-            if self._store is None:
-                await self._open(file, create=False)
             await self._close(release=False)  # checkpoints the log, unless somebody reads it
             await self._around.directory.rename(self.session_id, planned.name)
         finally:
             self._release_if_closed()
 
-    async def _find(self, *, creating: bool = False) -> SessionFile | None:
-        return await self._around.directory.find(self.session_id, creating=creating)
+    async def _open_existing(
+        self, name: str | None = None, *, creating: bool = False
+    ) -> SessionFile | None:
+        """Open the session's file, or return `None` where there is none."""
+        directory = self._around.directory
+        for _ in range(2):
+            file = await directory.find(self.session_id, creating=creating)
+            if file is None:
+                return None
+            if name is not None and name != file.name:
+                raise SessionExistsError(
+                    f"session {self.session_id!r} exists under the name {file.name!r}, not"
+                    f" {name!r}; start it without a name, or rename it",
+                    session_id=self.session_id,
+                )
+            if self._store is not None:
+                return file
+            try:
+                await self._open(file, create=False)
+            except SessionNotFoundError:
+                directory.vanished(file)  # removed or renamed by other hands
+            else:
+                return file
+        return None
 
     async def _open(self, file: SessionFile, *, create: bool) -> None:
         around = self._around

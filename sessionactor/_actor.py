@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final
 
-from sessionactor._errors import SessionCrashedError, SessionError, StorageError
+from sessionactor._errors import (
+    RegistryClosedError,
+    SessionCrashedError,
+    SessionError,
+    StorageError,
+)
 from sessionactor._mailbox import Envelope, Mailbox
 from sessionactor._requests import Write
 from sessionactor._store import Store
 
 logger = logging.getLogger("sessionactor")
+
+_ENDS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+"""What ends the whole program, or the event loop, rather than this actor."""
 
 SLICE_ROWS: Final = 2048
 """Rows of a read served at once, when nobody else waits …"""
@@ -53,7 +62,9 @@ class Actor:
                 failure = self._failure(error)
                 for envelope in group:
                     envelope.fail(failure)
-                if failure is error or not isinstance(error, Exception):
+                if isinstance(error, _ENDS):
+                    raise
+                if failure is error:
                     raise
                 raise failure from error
 
@@ -86,6 +97,12 @@ class Actor:
     def _failure(self, error: BaseException) -> SessionError:
         if isinstance(error, StorageError):
             return error
+        if isinstance(error, _ENDS):
+            return RegistryClosedError(
+                f"the registry was cancelled while session {self._session_id!r} served this"
+                " request; it may or may not have been carried out",
+                session_id=self._session_id,
+            )
         logger.exception("the actor of session %r crashed", self._session_id)
         failure = SessionCrashedError(
             f"the actor of session {self._session_id!r} crashed while it served this request:"

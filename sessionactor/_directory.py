@@ -62,6 +62,9 @@ class Directory(Protocol):
     def created(self, file: SessionFile) -> None:
         """Take a session that a store created into the index."""
 
+    def vanished(self, file: SessionFile) -> None:
+        """Take a file that is not there any more out of the index."""
+
     async def remove(self, session_id: str) -> bool:
         """Remove a closed session; whether there was one."""
 
@@ -127,6 +130,9 @@ class MemoryDirectory:
     def created(self, file: SessionFile) -> None:
         self._reserved.discard(file.name)
         self._names[file.session_id] = file.name
+
+    def vanished(self, file: SessionFile) -> None:
+        self._names.pop(file.session_id, None)
 
     async def remove(self, session_id: str) -> bool:
         self._images.pop(session_id, None)

@@ -79,6 +79,7 @@ class DiskDirectory:
         self._reserved: set[str] = set()  # names given to sessions that are not created yet
         self._changed_meanwhile: dict[str, str | None] = {}
         self._scanning: asyncio.Task[None] | None = None
+        self._listing: asyncio.Future[_Scan] | None = None
 
     async def open(self) -> None:
         files.check_path(self._path / names.file_name("x", "x"))
@@ -97,7 +98,8 @@ class DiskDirectory:
     async def aclose(self) -> None:
         if self._scanning is not None:
             self._scanning.cancel()
-            await asyncio.wait([self._scanning])
+        if self._listing is not None:
+            await asyncio.wait([self._listing])
         self._ownership.close()
 
     def claim(self, session_id: str) -> None:
@@ -171,6 +173,11 @@ class DiskDirectory:
         if names.parse_name(entry) != file.name or names.parse_id(entry) != file.session_id:
             self._identities[entry] = Identity(file.session_id, file.name)
 
+    def vanished(self, file: SessionFile) -> None:
+        part = names.id_part(file.session_id)
+        if file.path is not None and self._entries.get(part) == file.path.name:
+            self._put(part, None)
+
     async def remove(self, session_id: str) -> bool:
         file = await self.find(session_id)
         if file is None or file.path is None:
@@ -236,7 +243,9 @@ class DiskDirectory:
             if pause_s > 0:
                 await asyncio.sleep(pause_s)
             self._changed_meanwhile = {}
-            scan = await self._run(self._read)
+            loop = asyncio.get_running_loop()
+            self._listing = loop.run_in_executor(self._executor, self._read)
+            scan = await self._listing
             for part, entry in self._changed_meanwhile.items():
                 scan.entries.pop(part, None)
                 if entry is not None:

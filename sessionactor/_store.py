@@ -160,8 +160,13 @@ class SqliteStore:
         await self._call(partial(sql.rename, sql.Identity(self._session_id, name)))
 
     async def close(self) -> None:
-        if self._opening.keep is not None:
-            self._opening.keep(await self._call(sqlite3.Connection.serialize))
+        try:
+            if self._opening.keep is not None:
+                self._opening.keep(await self._call(sqlite3.Connection.serialize))
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
         try:
             await self._database.close()
         except (sqlite3.Error, OSError) as error:

@@ -12,14 +12,12 @@ with or without any of its plugins.
 import sys
 
 if "pytest" in sys.modules:  # a failed assertion of the suites then says what differed
-    sys.modules["pytest"].register_assert_rewrite(
-        "sessionactor.testing._session_contract", "sessionactor.testing._store_contract"
-    )
+    for _contract in ("_writing_contract", "_reading_contract", "_store_contract"):
+        sys.modules["pytest"].register_assert_rewrite(f"sessionactor.testing.{_contract}")
 
 from sessionactor.testing._faults import Faults, FaultyStore, Stall, Step, When, faulty_store
 from sessionactor.testing._memory import MemoryStore, MemoryVault, memory_registry
-from sessionactor.testing._session_contract import SessionContract
-from sessionactor.testing._store_contract import StoreContract
+from sessionactor.testing._store_contract import SessionContract, StoreContract
 
 __all__ = [
     "Faults",

@@ -209,9 +209,9 @@ class Content:
         stop = len(self._rows) if read.before is None else self._index(read.before)
         newest = read.newest and read.limit is not None
         order = range(stop - 1, start - 1, -1) if newest else range(start, stop)
-        found = islice(self._in_view(read, order), read.limit)
+        found: Iterator[StoredRow] = islice(self._in_view(read, order), read.limit)
         if newest:
-            found = iter(list(found)[::-1])
+            found = reversed(list(found))
         rows = list(islice(found, max_rows))
         if next(found, None) is None:
             return rows, None

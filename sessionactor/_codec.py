@@ -14,8 +14,10 @@ from __future__ import annotations
 import hashlib
 import reprlib
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
 import msgpack
@@ -101,52 +103,47 @@ def digest(agent_id: str, data: bytes) -> bytes:
 
 
 class _Packers(threading.local):
+    """The packers of one event loop's thread: they keep a buffer, and one caller at a time."""
+
     def __init__(self) -> None:
-        self.utf8 = _packer("strict")
+        self.utf8 = _packer(None)
         self.any_text = _packer("surrogatepass")  # slower: for cut model output
-        self.probe, self.slot = _depth_probe(self.utf8)
 
 
-def _packer(unicode_errors: str) -> msgpack.Packer:
-    return msgpack.Packer(
-        default=_special,
-        strict_types=True,
-        unicode_errors=None if unicode_errors == "strict" else unicode_errors,
-    )
+def _packer(unicode_errors: str | None) -> msgpack.Packer:
+    return msgpack.Packer(default=_special, strict_types=True, unicode_errors=unicode_errors)
 
 
-def _depth_probe(packer: msgpack.Packer) -> tuple[list[Any], list[Any]]:
-    # msgpack bounds the depth by a constant that differs between its releases. What is
-    # packed inside of `slot` may nest MAX_DEPTH levels and no deeper.
-    probe: list[Any] = []
-    slot = probe
-    nest: list[Any] = []
-    for _ in range(MAX_DEPTH - 1):
-        nest = [nest]
-    while True:
-        deeper = [probe]
-        slot[:] = [nest]
+def _nested(value: Any, levels: int) -> Any:
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@cache
+def _spare_depth() -> int:
+    """How many levels more than MAX_DEPTH msgpack packs: that differs between its releases."""
+
+    def fits(levels: int) -> bool:
         try:
-            packer.pack(deeper)
+            msgpack.packb(_nested([], levels + MAX_DEPTH - 1))
         except ValueError:
-            return probe, slot
-        probe = deeper
+            return False
+        return True
+
+    return bisect_left(range(1 << 16), True, key=lambda levels: not fits(levels)) - 1
 
 
 def _pack(message: dict[Any, Any]) -> bytes:
-    packers = _packers
-    packer = packers.utf8
+    packer = _packers.utf8
     try:
         data: bytes = packer.pack(message)
     except UnicodeEncodeError:
-        packer = packers.any_text
+        packer = _packers.any_text
         data = packer.pack(message)
     if len(data) > MAX_DEPTH and len(data.translate(None, _NO_HEADER)) > MAX_DEPTH:
-        packers.slot[:] = [message]
-        try:
-            packer.pack(packers.probe)
-        finally:
-            packers.slot.clear()
+        # Maybe too deep: wrapped so far that only MAX_DEPTH levels are left, msgpack tells.
+        packer.pack(_nested(message, _spare_depth()))
     return data
 
 
@@ -256,17 +253,22 @@ def _rebuild(items: list[Any]) -> Any:
 
 def _canonical(value: Any) -> bytes:
     kind = type(value)
+    if kind is str:
+        return b"str:%b" % value.encode("utf-8", "surrogatepass")
     if kind is dict:
-        parts = sorted(_canonical(key) + _canonical(item) for key, item in value.items())
+        parts = sorted(_canonical((key, item)) for key, item in value.items())
     elif kind is set or kind is frozenset:
         parts = sorted(map(_canonical, value))
     elif kind is list or kind is tuple:
         parts = list(map(_canonical, value))
     else:
-        packed: bytes = _packers.any_text.pack(value)
-        return b"%d:%s" % (len(packed), packed)
+        scalar: bytes = msgpack.packb(value, default=_special, strict_types=True)
+        return scalar
     # A hash for each container keeps the cost linear in the size, however deep.
-    return kind.__name__.encode() + hashlib.blake2b(b",".join(parts), digest_size=16).digest()
+    hashed = hashlib.blake2b(kind.__name__.encode(), digest_size=16)
+    for part in parts:
+        hashed.update(b"%d:%b" % (len(part), part))
+    return hashed.digest()
 
 
 def _locate(message: dict[Any, Any]) -> tuple[str, str] | None:

@@ -26,6 +26,7 @@ class Capacity:
         self._tenants: OrderedDict[Tenant, None] = OrderedDict()  # least recently used first
         self._leaving: set[Tenant] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._wanted = 0  # those in the queue that were not cancelled
 
     @property
     def used(self) -> int:
@@ -34,16 +35,19 @@ class Capacity:
 
     async def acquire(self, tenant: Tenant) -> None:
         """Wait for a place; cancelled, none is taken."""
-        if self._free and not self._waiting:
+        if self._free and not self._wanted:
             self._free -= 1
         else:
             place = self._loop.create_future()
             self._waiting.append(place)
+            self._wanted += 1
             self._make_room()
             try:
                 await place
             except asyncio.CancelledError:
-                if place.done() and not place.cancelled():
+                if place.cancelled():
+                    self._wanted -= 1
+                else:
                     self._pass_on()
                 raise
         tenant.used_at_s = self._loop.time()
@@ -74,9 +78,7 @@ class Capacity:
         return idle_s
 
     def _make_room(self) -> None:
-        while self._tenants and len(self._leaving) < sum(
-            not place.done() for place in self._waiting
-        ):
+        while self._tenants and len(self._leaving) < self._wanted:
             self._evict(next(iter(self._tenants)))
 
     def _evict(self, tenant: Tenant) -> None:
@@ -88,6 +90,7 @@ class Capacity:
         while self._waiting:
             place = self._waiting.popleft()
             if not place.done():
+                self._wanted -= 1
                 place.set_result(None)
                 return
         self._free += 1

@@ -256,7 +256,7 @@ def _canonical(value: Any) -> bytes:
     if kind is str:
         return b"str:%b" % value.encode("utf-8", "surrogatepass")
     if kind is dict:
-        parts = sorted(_canonical((key, item)) for key, item in value.items())
+        parts = sorted(_counted(_canonical(key)) + _canonical(item) for key, item in value.items())
     elif kind is set or kind is frozenset:
         parts = sorted(map(_canonical, value))
     elif kind is list or kind is tuple:
@@ -267,8 +267,12 @@ def _canonical(value: Any) -> bytes:
     # A hash for each container keeps the cost linear in the size, however deep.
     hashed = hashlib.blake2b(kind.__name__.encode(), digest_size=16)
     for part in parts:
-        hashed.update(b"%d:%b" % (len(part), part))
+        hashed.update(_counted(part))
     return hashed.digest()
+
+
+def _counted(part: bytes) -> bytes:
+    return b"%d:%b" % (len(part), part)
 
 
 def _locate(message: dict[Any, Any]) -> tuple[str, str] | None:

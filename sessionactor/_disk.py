@@ -290,9 +290,8 @@ class DiskDirectory:
 
     def _is_better(self, entry: str, other: str) -> bool:
         """Which of two files of one id is the session: the one in use, or a whole one."""
-        known = self._entries.values()
-        if (entry in known) != (other in known):
-            return entry in known
+        if self._entries.get(names.part_of(entry)) in (entry, other):
+            return self._entries.get(names.part_of(entry)) == entry
         logger.warning("two files of one session in %s: %s and %s", self._path, entry, other)
         return files.inspect(self._path / other) is not files.Kind.SESSION
 

@@ -57,7 +57,7 @@ class RegistryStatistics:
     activations: int
     passivations: int
     requests: int
-    """Requests answered, failures included."""
+    """Requests that actors served, refusals included."""
     commits: int
     """Groups of writes committed: `requests` over this is the grouping."""
     crashes: int

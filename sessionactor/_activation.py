@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from sessionactor._actor import Actor
+from sessionactor._actor import Actor, is_ending
 from sessionactor._capacity import Capacity
 from sessionactor._directory import Directory
 from sessionactor._errors import (
@@ -170,7 +170,8 @@ class Activation:
             envelope.fail(error)
         except BaseException as error:
             envelope.fail(self._not_carried_out(error))
-            raise
+            if is_ending(error):
+                raise
 
     async def _start(self, name: str | None) -> None:
         self._around.directory.claim(self.session_id)
@@ -240,13 +241,14 @@ class Activation:
             around.directory.claim(self.session_id)
             opening = around.directory.opening(file, around.durability, create=create)
             if create:
-                with around.directory.changing():
+                with around.directory.creating(file):
                     self._store = await around.open_store(opening)
-                around.directory.created(file)
             else:
                 self._store = await around.open_store(opening)
-        except Exception as error:
-            if isinstance(error, SessionError):
+        except SessionError:
+            raise
+        except BaseException as error:
+            if is_ending(error):
                 raise
             raise self._not_carried_out(error) from error
         finally:
@@ -281,8 +283,12 @@ class Activation:
         )
 
     def _not_carried_out(self, error: BaseException) -> SessionError:
+        file = self._around.directory.known(self.session_id)
+        path = file and file.path
         failure = StorageError(
-            f"session {self.session_id!r} could not be opened or changed: {error!r}",
+            f"session {self.session_id!r} in {path or 'memory'} could not be opened or changed:"
+            f" {error!r}",
+            path=path,
             session_id=self.session_id,
         )
         failure.__cause__ = error

@@ -19,9 +19,6 @@ from sessionactor._store import Store
 
 logger = logging.getLogger("sessionactor")
 
-_ENDS: Final = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
-"""What ends the whole program, or the event loop, rather than this actor."""
-
 SLICE_ROWS: Final = 2048
 """Rows of a read served at once, when nobody else waits …"""
 SHARED_SLICE_ROWS: Final = 64
@@ -62,9 +59,7 @@ class Actor:
                 failure = self._failure(error)
                 for envelope in group:
                     envelope.fail(failure)
-                if isinstance(error, _ENDS):
-                    raise
-                if failure is error:
+                if failure is error or is_ending(error):
                     raise
                 raise failure from error
 
@@ -97,7 +92,7 @@ class Actor:
     def _failure(self, error: BaseException) -> SessionError:
         if isinstance(error, StorageError):
             return error
-        if isinstance(error, _ENDS):
+        if is_ending(error):
             return RegistryClosedError(
                 f"the registry was cancelled while session {self._session_id!r} served this"
                 " request; it may or may not have been carried out",
@@ -111,3 +106,11 @@ class Actor:
         )
         failure.__cause__ = error
         return failure
+
+
+def is_ending(error: BaseException) -> bool:
+    """Whether an error ends the program or this task, rather than telling of a crash."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt | SystemExit)

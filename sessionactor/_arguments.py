@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from sessionactor._codec import encode
 from sessionactor._errors import InvalidTypeError, InvalidValueError
@@ -17,6 +17,8 @@ from sessionactor._requests import (
     SaveMetadata,
     Truncate,
 )
+
+_T = TypeVar("_T")
 
 
 class Arguments:
@@ -68,8 +70,8 @@ class Arguments:
         turn: str | None,
     ) -> tuple[Append, ...]:
         """An append for each message."""
-        messages = list(messages)
-        each_key = [None] * len(messages) if keys is None else list(keys)
+        messages = self._list("messages", messages)
+        each_key = [None] * len(messages) if keys is None else self._list("keys", keys)
         if len(each_key) != len(messages):
             raise self._value_error(f"{len(each_key)} keys for {len(messages)} messages")
         self.text("agent_id", agent_id)
@@ -163,6 +165,11 @@ class Arguments:
         if value not in ("raise", "skip"):
             raise self._value_error(f'on_corrupt is "raise" or "skip", not {value!r}')
         return "raise" if value == "raise" else "skip"
+
+    def _list(self, what: str, values: Iterable[_T]) -> list[_T]:
+        if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping):
+            raise self._type_error(what, "an iterable of them", values)
+        return list(values)
 
     def _metadata_value(self, key: str, value: object) -> str | None:
         if isinstance(value, bool):

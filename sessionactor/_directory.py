@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+from collections.abc import Iterator
 from typing import Protocol
 
 from sessionactor import _names as names
@@ -35,9 +36,6 @@ class Directory(Protocol):
     def release(self, session_id: str) -> None:
         """Give a session up."""
 
-    def changing(self) -> contextlib.AbstractContextManager[None]:
-        """Tell other registries that the set of sessions changes."""
-
     def known(self, session_id: str) -> SessionFile | None:
         """The session's file as far as the index knows; no I/O."""
 
@@ -59,8 +57,8 @@ class Directory(Protocol):
     def unused_name(self) -> str:
         """A generated name that no session has."""
 
-    def created(self, file: SessionFile) -> None:
-        """Take a session that a store created into the index."""
+    def creating(self, file: SessionFile) -> contextlib.AbstractContextManager[None]:
+        """Surround what creates a session, and take it into the index."""
 
     def vanished(self, file: SessionFile) -> None:
         """Take a file that is not there any more out of the index."""
@@ -93,9 +91,6 @@ class MemoryDirectory:
     def release(self, session_id: str) -> None:
         return None
 
-    def changing(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
     def known(self, session_id: str) -> SessionFile | None:
         name = self._names.get(session_id)
         return None if name is None else SessionFile(None, session_id, name)
@@ -127,7 +122,9 @@ class MemoryDirectory:
         self._reserved.add(name)
         return name
 
-    def created(self, file: SessionFile) -> None:
+    @contextlib.contextmanager
+    def creating(self, file: SessionFile) -> Iterator[None]:
+        yield
         self._reserved.discard(file.name)
         self._names[file.session_id] = file.name
 

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -108,9 +108,6 @@ class DiskDirectory:
     def release(self, session_id: str) -> None:
         self._ownership.release(session_id)
 
-    def changing(self) -> contextlib.AbstractContextManager[None]:
-        return self._ownership.changing()
-
     def known(self, session_id: str) -> SessionFile | None:
         entry = self._entries.get(names.id_part(session_id))
         if entry is None:
@@ -165,13 +162,25 @@ class DiskDirectory:
         self._reserved.add(name)
         return name
 
-    def created(self, file: SessionFile) -> None:
+    @contextlib.contextmanager
+    def creating(self, file: SessionFile) -> Iterator[None]:
+        with self._ownership.changing():
+            try:
+                yield
+            except SessionExistsError:
+                raise
+            except BaseException:
+                self._place(file)  # perhaps; it is looked at before it is relied on
+                raise
+        self._verified.add(self._place(file))
+
+    def _place(self, file: SessionFile) -> str:
         entry = names.file_name(file.session_id, file.name)
         self._put(names.id_part(file.session_id), entry)
         self._reserved.discard(file.name)
-        self._verified.add(entry)
         if names.parse_name(entry) != file.name or names.parse_id(entry) != file.session_id:
             self._identities[entry] = Identity(file.session_id, file.name)
+        return entry
 
     def vanished(self, file: SessionFile) -> None:
         part = names.id_part(file.session_id)
@@ -182,7 +191,7 @@ class DiskDirectory:
         file = await self.find(session_id)
         if file is None or file.path is None:
             return False
-        with self.changing():
+        with self._ownership.changing():
             removed = await self._run(files.remove, file.path)
         self._put(names.id_part(session_id), None)
         return removed
@@ -192,7 +201,7 @@ class DiskDirectory:
         assert old is not None
         assert old.path is not None
         assert new.path is not None
-        with self.changing():
+        with self._ownership.changing():
             try:
                 await self._run(files.move, old.path, new.path, session_id)
             except FileExistsError as error:
@@ -200,7 +209,7 @@ class DiskDirectory:
                     f"session {session_id!r} cannot be renamed to {name!r}: {error}",
                     session_id=session_id,
                 ) from error
-        self.created(new)
+        self._verified.add(self._place(new))
 
     def _put(self, part: str, entry: str | None) -> None:
         if self._scanning is not None:

@@ -72,7 +72,11 @@ def create(path: Path, draft: Path, image: bytes) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(draft)
-    sync_directory(path.parent)
+    try:
+        sync_directory(path.parent)
+    except BaseException:
+        os.unlink(path)  # it might not be there after a power loss: let it never have been
+        raise
 
 
 def remove(path: Path) -> bool:

@@ -76,8 +76,14 @@ class SessionRegistry:
             ("mailbox_size", mailbox_size),
             ("max_message_bytes", max_message_bytes),
         ):
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise InvalidTypeError(f"{what} is an int, not {type(value).__name__}")
             if value < 1:
                 raise InvalidValueError(f"{what} is at least 1, not {value!r}")
+        if idle_timeout_s is not None and not isinstance(idle_timeout_s, int | float):
+            raise InvalidTypeError(
+                f"idle_timeout_s is a number or None, not {type(idle_timeout_s).__name__}"
+            )
         if idle_timeout_s is not None and not idle_timeout_s > 0:
             raise InvalidValueError(f"idle_timeout_s is more than 0, not {idle_timeout_s!r}")
         self._path = None if directory is None else Path(os.path.abspath(directory))

@@ -4,7 +4,8 @@ How a request travels, each layer importing only what stands above it:
 
     errors, records, requests, names, times     leaves
     codec, schema, paging, deciding             pure
-    files, ownership, sql, store, directory     what touches the disk
+    files, ownership, sql, opening, store,
+    directory, disk                             what touches the disk
     mailbox                                     the queue in front of an actor
     actor, capacity, activation                 one session in use
     session                                     the handle; knows only something it can ask

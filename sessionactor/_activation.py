@@ -24,8 +24,9 @@ from sessionactor._errors import (
     StorageError,
 )
 from sessionactor._mailbox import Command, Envelope, Mailbox
+from sessionactor._opening import Durability
 from sessionactor._records import SessionFile
-from sessionactor._store import Durability, OpenStore, Store
+from sessionactor._store import OpenStore, Store
 
 logger = logging.getLogger("sessionactor")
 

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from sessionactor import _names as names
 from sessionactor import _schema as schema
+from sessionactor._opening import Durability, Opening
 from sessionactor._records import SessionFile
-from sessionactor._store import Durability, Opening
 from sessionactor._times import now
 
 

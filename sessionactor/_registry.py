@@ -22,9 +22,10 @@ from sessionactor._errors import (
     SchemaVersionError,
     SessionNotFoundError,
 )
+from sessionactor._opening import Durability
 from sessionactor._records import RegistryStatistics, SessionFile
 from sessionactor._session import Session
-from sessionactor._store import Durability, OpenStore, open_store
+from sessionactor._store import OpenStore, open_store
 from sessionactor._supervisor import Supervisor
 
 DEFAULT_IDLE_TIMEOUT_S: Final = 60.0

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
-from urllib.parse import quote
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import aiosqlite
 
-from sessionactor import _files as files
-from sessionactor import _names as names
-from sessionactor import _schema as schema
 from sessionactor import _sql as sql
 from sessionactor._chapters import ChapterCache
 from sessionactor._deciding import Answer, StoredRow
-from sessionactor._errors import (
-    SchemaVersionError,
-    SessionError,
-    SessionExistsError,
-    SessionNotFoundError,
-    StorageError,
-)
+from sessionactor._errors import SessionError
+from sessionactor._opening import Connector, Opening, storage_error
 from sessionactor._records import Row
 from sessionactor._requests import (
     MAX_ID,
@@ -38,30 +27,8 @@ from sessionactor._requests import (
     ReadRows,
     Write,
 )
-from sessionactor._sql import Identity
-from sessionactor._times import now
-
-Durability: TypeAlias = Literal["full", "normal"]
-BUSY_TIMEOUT_S: Final = 5.0
-"""How long a write waits for a lock that some other program holds on the file."""
 
 _T = TypeVar("_T")
-
-
-class Opening(NamedTuple):
-    """Which session a store is opened for, and how."""
-
-    session_id: str
-    name: str
-    path: Path | None
-    """`None`: in memory."""
-    create: bool
-    """Whether to make the session; otherwise it has to be there."""
-    durability: Durability
-    image: bytes | None = None
-    """In memory: the content, as `keep` was given it."""
-    keep: Callable[[bytes], None] | None = None
-    """In memory: takes the content when the store closes."""
 
 
 class Slice(NamedTuple):
@@ -106,28 +73,50 @@ async def open_store(opening: Opening) -> Store:
         SchemaVersionError: it was written by a newer version.
         StorageError: the disk failed.
     """
-    connector = _Connector(opening)
+    connector = Connector(opening)
     database = aiosqlite.Connection(connector, 64)
     try:
         await database
     except BaseException as error:
         connector.abandon()
+        _ended(connector.thread)
         if isinstance(error, sqlite3.Error | OSError) and not isinstance(error, SessionError):
-            raise _storage_error(opening, error) from error
+            raise storage_error(opening, error) from error
         raise
-    return SqliteStore(opening, database, connector.loaded)
+    return SqliteStore(opening, database, connector.loaded, connector.thread)
+
+
+def join_threads() -> None:
+    """Wait for the threads of closed stores, which end by themselves, to be gone."""
+    for thread in _ending.copy():
+        thread.join()
+        _ending.discard(thread)
+
+
+_ending: set[threading.Thread] = set()
+
+
+def _ended(thread: threading.Thread | None) -> None:
+    _ending.difference_update([other for other in _ending.copy() if not other.is_alive()])
+    if thread is not None:
+        _ending.add(thread)
 
 
 class SqliteStore:
     """A session in SQLite, through aiosqlite."""
 
     def __init__(
-        self, opening: Opening, database: aiosqlite.Connection, loaded: sql.Loaded
+        self,
+        opening: Opening,
+        database: aiosqlite.Connection,
+        loaded: sql.Loaded,
+        thread: threading.Thread | None,
     ) -> None:
         self._opening = opening
         self._session_id = opening.session_id
         self._database = database
         self._state = loaded.state
+        self._thread = thread
         self._latest = ChapterCache()
 
     async def commit(self, group: Sequence[Write]) -> Sequence[Answer | SessionError]:
@@ -170,7 +159,9 @@ class SqliteStore:
         try:
             await self._database.close()
         except (sqlite3.Error, OSError) as error:
-            raise _storage_error(self._opening, error) from error
+            raise storage_error(self._opening, error) from error
+        finally:
+            _ended(self._thread)
 
     def _rows(self, read: ReadRows, limit: int, connection: sqlite3.Connection) -> Slice:
         stored, rest = sql.read_rows(read, limit, connection)
@@ -199,140 +190,6 @@ class SqliteStore:
         except SessionError:
             raise
         except (sqlite3.Error, OSError, MemoryError) as error:
-            raise _storage_error(self._opening, error) from error
+            raise storage_error(self._opening, error) from error
         answer: _T = result
         return answer
-
-
-class _Connector:
-    """Opens the connection in its own thread, and closes it again if nobody waits any more."""
-
-    loaded: sql.Loaded
-
-    def __init__(self, opening: Opening) -> None:
-        self._opening = opening
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._abandoned = False
-
-    def __call__(self) -> sqlite3.Connection:
-        connection = _connect(self._opening)
-        try:
-            self.loaded = _prepare(self._opening, connection)
-            with self._lock:
-                if self._abandoned:
-                    raise asyncio.CancelledError
-                self._connection = connection
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def abandon(self) -> None:
-        with self._lock:
-            self._abandoned = True
-            if self._connection is not None:
-                self._connection.close()
-
-
-def _connect(opening: Opening) -> sqlite3.Connection:
-    path = opening.path
-    if path is None:
-        connection = sqlite3.connect(
-            ":memory:", isolation_level=None, check_same_thread=False, factory=sql.Connection
-        )
-        connection.deserialize(
-            opening.image or schema.image(opening.session_id, opening.name, now())
-        )
-        return connection
-    if opening.create:
-        _create(opening, path)
-    else:
-        _check_file(opening, path)
-    # mode=rw: a file that vanished meanwhile is an error, not an empty database.
-    return sqlite3.connect(
-        f"file:{quote(str(path))}?mode=rw",
-        uri=True,
-        timeout=BUSY_TIMEOUT_S,
-        isolation_level=None,
-        check_same_thread=False,
-        factory=sql.Connection,
-    )
-
-
-def _create(opening: Opening, path: Path) -> None:
-    image = schema.as_wal(schema.image(opening.session_id, opening.name, now()))
-    try:
-        files.create(path, path.with_name(names.draft_name(names.part_of(path.name))), image)
-    except FileExistsError as error:
-        raise SessionExistsError(
-            f"session {opening.session_id!r} cannot be created: {path} exists already and is"
-            f" {files.inspect(path).value}; move it away or use another id or name",
-            session_id=opening.session_id,
-        ) from error
-
-
-def _check_file(opening: Opening, path: Path) -> None:
-    match files.inspect(path):
-        case files.Kind.MISSING:
-            raise SessionNotFoundError(
-                f"session {opening.session_id!r} has no file {path}", session_id=opening.session_id
-            )
-        case files.Kind.NEWER:
-            raise newer_version(path, opening.session_id)
-        case files.Kind.FOREIGN:
-            raise SessionNotFoundError(
-                f"session {opening.session_id!r} does not exist: {path} is not a session file",
-                session_id=opening.session_id,
-            )
-
-
-def _prepare(opening: Opening, connection: sqlite3.Connection) -> sql.Loaded:
-    level = "FULL" if opening.durability == "full" else "NORMAL"
-    connection.execute(f"PRAGMA synchronous = {level}")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {schema.WAL_PAGES}")
-    if not opening.create:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > schema.VERSION and opening.path is not None:
-            raise newer_version(opening.path, opening.session_id)
-        schema.migrate(connection, version)
-    loaded = sql.load(connection)
-    identity = sql.Identity(opening.session_id, opening.name)
-    if loaded.identity != identity:  # the file was copied or renamed by hand
-        sql.rename(identity, connection)
-    return loaded
-
-
-def read_identity(path: Path) -> Identity:
-    """The true id and name of a session, from its file. Blocks.
-
-    Raises:
-        StorageError: it cannot be read.
-    """
-    try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)
-        try:
-            return sql.load(connection).identity
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise StorageError(f"cannot read {path}: {error}", path=path) from error
-
-
-def newer_version(path: Path, session_id: str) -> SchemaVersionError:
-    """The error for a file that a newer version of this package wrote."""
-    return SchemaVersionError(
-        f"{path} was written by a newer version of sessionactor than this one, which reads up"
-        f" to version {schema.VERSION}: upgrade to open it",
-        path=path,
-        session_id=session_id,
-    )
-
-
-def _storage_error(opening: Opening, error: BaseException) -> StorageError:
-    place = opening.path or "memory"
-    return StorageError(
-        f"session {opening.session_id!r} in {place}: {error or type(error).__name__}",
-        path=opening.path,
-        session_id=opening.session_id,
-    )

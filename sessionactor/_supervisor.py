@@ -19,8 +19,9 @@ from sessionactor._capacity import Capacity
 from sessionactor._directory import Directory
 from sessionactor._errors import RegistryClosedError
 from sessionactor._mailbox import Command, Mailbox
+from sessionactor._opening import Durability
 from sessionactor._records import RegistryStatistics, SessionFile
-from sessionactor._store import Durability, OpenStore
+from sessionactor._store import OpenStore, join_threads
 
 
 class Supervisor:
@@ -185,6 +186,7 @@ class Supervisor:
                     await self.directory.aclose()
         finally:
             self._executor.shutdown()
+            join_threads()
 
     def _stop_all(self) -> None:
         for activation in self._activations.values():

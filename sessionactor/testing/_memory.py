@@ -36,7 +36,8 @@ from sessionactor._requests import (
     Write,
 )
 from sessionactor._sql import decoded
-from sessionactor._store import Durability, Opening, OpenStore, Slice, Store
+from sessionactor._opening import Durability, Opening
+from sessionactor._store import OpenStore, Slice, Store
 from sessionactor._times import now
 
 _ID: Final = itemgetter(0)

@@ -83,7 +83,9 @@ def decode(data: bytes) -> dict[Any, Any]:
         try:
             message = _unpack(data, _leaf, None)
         except _MarkedError:
-            message = _unpack(data, _leaf_or_marker, _rebuild)
+            rebuilder = _Rebuilder()
+            message = _unpack(data, rebuilder.extension, rebuilder.array)
+            rebuilder.check()
     except Exception as error:  # whatever hostile bytes provoke
         raise UndecodableError(f"not an encoded message: {error!r}") from error
     if type(message) is not dict:
@@ -234,21 +236,38 @@ def _leaf(code: int, data: bytes) -> Any:
         )
     if code == _INTEGER:
         return int.from_bytes(data, "big", signed=True)
-    if code in _MARKERS:
+    if code in _MARKERS and not data:
         raise _MarkedError
     if code < 0:
         raise ValueError(f"unknown extension {code}")
     return msgpack.ExtType(code, data)
 
 
-def _leaf_or_marker(code: int, data: bytes) -> Any:
-    return _MARKERS.get(code) or _leaf(code, data)
+class _Rebuilder:
+    """Makes marked arrays what they were; a marker anywhere else is no message of ours."""
 
+    def __init__(self) -> None:
+        self._markers_left = 0
 
-def _rebuild(items: list[Any]) -> Any:
-    if items and type(items[0]) is _Marker:
-        return items[0].build(items[1:])
-    return items
+    def extension(self, code: int, data: bytes) -> Any:
+        """Stand for a marker, or decode a leaf."""
+        marker = None if data else _MARKERS.get(code)
+        if marker is None:
+            return _leaf(code, data)
+        self._markers_left += 1
+        return marker
+
+    def array(self, items: list[Any]) -> Any:
+        """Rebuild an array that begins with a marker."""
+        if items and type(items[0]) is _Marker:
+            self._markers_left -= 1
+            return items[0].build(items[1:])
+        return items
+
+    def check(self) -> None:
+        """Refuse markers that no array began with."""
+        if self._markers_left:
+            raise ValueError("a marker outside of an array")
 
 
 def _canonical(value: Any) -> bytes:

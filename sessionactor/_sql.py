@@ -222,7 +222,7 @@ def read_rows(
         newest, values["after"] = False, max(first - 1, values["after"] or 0)
     take = max_rows if read.limit is None else min(read.limit, max_rows)
     values["limit"] = take
-    rows: list[StoredRow] = connection.execute(NEWEST_ROWS if newest else ROWS, values).fetchall()
+    rows = _fetch(connection, NEWEST_ROWS if newest else ROWS, values)
     if newest:
         rows.reverse()
     if len(rows) < take or take == read.limit:
@@ -242,7 +242,7 @@ def read_chapter(
         connection,
     )
     if head is not None:
-        rows[:0] = connection.execute(ROW, (head,)).fetchall()
+        rows[:0] = _fetch(connection, ROW, (head,))
     return rows, head, rest
 
 
@@ -265,8 +265,36 @@ def read_row(read: ReadRow, connection: sqlite3.Connection) -> list[StoredRow]:
     db_id = read.db_id
     if read.key is not None:
         _, db_id, _ = connection.execute(KEY, (read.key,)).fetchone() or (None, None, None)
-    rows: list[StoredRow] = connection.execute(ROW, (db_id,)).fetchall()
-    return rows
+    return _fetch(connection, ROW, (db_id,))
+
+
+def _fetch(connection: sqlite3.Connection, query: str, values: Any) -> list[StoredRow]:
+    try:
+        rows: list[StoredRow] = connection.execute(query, values).fetchall()
+    except sqlite3.OperationalError as error:
+        if "decode" not in str(error):
+            raise
+    else:
+        return rows
+    # Some text is not UTF-8: read such text as bytes, which makes a corrupt row of its row.
+    connection.text_factory = _text_or_bytes
+    try:
+        rows = connection.execute(query, values).fetchall()
+    finally:
+        connection.text_factory = str
+    return [row if bytes not in map(type, row[5:]) else _without_agent(row) for row in rows]
+
+
+def _without_agent(row: StoredRow) -> StoredRow:
+    values: Any = row
+    return (*values[:1], None, *values[2:])
+
+
+def _text_or_bytes(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
 
 
 def read_metadata(connection: sqlite3.Connection) -> dict[str, str | None]:
@@ -283,6 +311,8 @@ def decoded(stored: Iterable[StoredRow], on_corrupt: OnCorrupt, session_id: str)
     rows = []
     for db_id, agent_id, data, at, checkpoint, keep_from, key, parent, turn, revision in stored:
         try:
+            if type(agent_id) is not str:
+                raise UndecodableError("its agent is not text")
             message, inserted_at = decode(data), from_microseconds(at)
         except (UndecodableError, TypeError, ValueError, OverflowError, OSError) as error:
             if on_corrupt == "skip":

@@ -11,8 +11,8 @@ import anyio
 
 from sessionactor._deciding import Answer
 from sessionactor._errors import SessionError, StorageError
-from sessionactor._requests import Read, Write
 from sessionactor._opening import Opening
+from sessionactor._requests import Read, Write
 from sessionactor._store import OpenStore, Store, open_store
 
 Step: TypeAlias = Literal["open", "commit", "read", "rename", "close"]

@@ -22,6 +22,7 @@ from sessionactor._deciding import (
     decide,
 )
 from sessionactor._errors import SessionError, SessionNotFoundError
+from sessionactor._opening import Durability, Opening
 from sessionactor._paging import Bounds, Checkpoint
 from sessionactor._records import Row
 from sessionactor._registry import SessionRegistry
@@ -36,7 +37,6 @@ from sessionactor._requests import (
     Write,
 )
 from sessionactor._sql import decoded
-from sessionactor._opening import Durability, Opening
 from sessionactor._store import OpenStore, Slice, Store
 from sessionactor._times import now
 

@@ -14,13 +14,13 @@ from sessionactor._errors import (
     StorageError,
 )
 from sessionactor._mailbox import Envelope, Mailbox
-from sessionactor._requests import Write
+from sessionactor._requests import ReadRows, Write
 from sessionactor._store import Store
 
 logger = logging.getLogger("sessionactor")
 
 SLICE_ROWS: Final = 2048
-"""Rows of a read served at once, when nobody else waits …"""
+"""Rows of a read served at once: always the first ones, and more when nobody else waits …"""
 SHARED_SLICE_ROWS: Final = 64
 """… and when somebody does: a long read leaves most of the time to others."""
 
@@ -39,6 +39,7 @@ class Actor:
         self._mailbox = mailbox
         self._store = store
         self._served = served
+        self._committed = False  # since the last read: then others will want to again
 
     async def run(self) -> None:
         """Serve until told to end.
@@ -66,6 +67,7 @@ class Actor:
     async def _commit(self, group: list[Envelope]) -> None:
         answers = await self._store.commit([envelope.content for envelope in group])
         self._served(len(group), True)
+        self._committed = True
         for envelope, answer in zip(group, answers, strict=True):
             reply = envelope.reply
             if reply.done():  # the caller left
@@ -78,7 +80,10 @@ class Actor:
     async def _read(self, envelope: Envelope) -> None:
         if envelope.reply.done():  # the caller left, and a read has no other effect
             return
-        max_rows = SHARED_SLICE_ROWS if self._mailbox else SLICE_ROWS
+        others_wait = bool(self._mailbox) or self._committed
+        shared = others_wait and isinstance(envelope.content, ReadRows) and envelope.content.goes_on
+        max_rows = SHARED_SLICE_ROWS if shared else SLICE_ROWS
+        self._committed = False
         try:
             answer = await self._store.read(envelope.content, max_rows)
         except StorageError:

@@ -15,7 +15,7 @@ import hashlib
 import reprlib
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
@@ -31,6 +31,7 @@ _TUPLE, _SET, _FROZENSET, _DATETIME, _INTEGER = -17, -18, -19, -20, -21
 _SEQUENCES: Final[dict[type, int]] = {tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
 _SCALARS: Final = frozenset({str, int, float, bool, type(None), bytes})
 _CHUNK_BYTES: Final = 1 << 18
+_BUFFER_BYTES: Final = 2**31 - 1
 # The complement of the bytes that can head a container: at most as many containers nest.
 _NO_HEADER: Final = bytes(
     byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF)
@@ -81,16 +82,41 @@ def decode(data: bytes) -> dict[Any, Any]:
     """
     try:
         try:
-            message = _unpack(data, _leaf, None)
+            message = _unpack(data)
         except _MarkedError:
             rebuilder = _Rebuilder()
-            message = _unpack(data, rebuilder.extension, rebuilder.array)
+            message = _unpack(data, ext_hook=rebuilder.extension, list_hook=rebuilder.array)
             rebuilder.check()
     except Exception as error:  # whatever hostile bytes provoke
         raise UndecodableError(f"not an encoded message: {error!r}") from error
     if type(message) is not dict:
         raise UndecodableError(f"not an encoded message but a {type(message).__name__}")
     return message
+
+
+def decode_all(datas: Sequence[bytes]) -> list[dict[Any, Any]]:
+    """Decode many plain messages, several times as fast as one by one.
+
+    Raises:
+        UndecodableError: one of them is large, marked or corrupt; `decode` tells which.
+    """
+    unpacker = msgpack.Unpacker(max_buffer_size=_BUFFER_BYTES, **_OPTIONS)
+    messages = []
+    end = 0
+    try:
+        unpacker.feed(b"".join(datas))
+        unpack, tell = unpacker.unpack, unpacker.tell
+        for data in datas:
+            message = unpack()
+            end += len(data)
+            if type(message) is not dict or tell() != end or len(data) > _CHUNK_BYTES:
+                raise UndecodableError("not a plain message")
+            messages.append(message)
+    except UndecodableError:
+        raise
+    except Exception as error:  # whatever hostile bytes provoke
+        raise UndecodableError(f"not plain messages: {error!r}") from error
+    return messages
 
 
 def digest(agent_id: str, data: bytes) -> bytes:
@@ -201,15 +227,8 @@ class _MarkedError(Exception):
 _MARKERS: Final = {_TUPLE: _Marker(tuple), _SET: _Marker(set), _FROZENSET: _Marker(frozenset)}
 
 
-def _unpack(
-    data: bytes, ext_hook: Callable[[int, bytes], Any], list_hook: Callable[..., Any] | None
-) -> Any:
-    options: dict[str, Any] = {
-        "strict_map_key": False,
-        "unicode_errors": "surrogatepass",
-        "ext_hook": ext_hook,
-        "list_hook": list_hook,
-    }
+def _unpack(data: bytes, **hooks: Callable[..., Any]) -> Any:
+    options = _OPTIONS | hooks
     if len(data) <= _CHUNK_BYTES:
         return msgpack.unpackb(data, **options)
     # In pieces, because a piece is parsed without letting any other thread run.
@@ -334,3 +353,8 @@ def _map_children(path: str, value: Mapping[Any, Any]) -> Iterator[tuple[str, An
 
 
 _packers = _Packers()
+_OPTIONS: Final[dict[str, Any]] = {
+    "strict_map_key": False,
+    "unicode_errors": "surrogatepass",
+    "ext_hook": _leaf,
+}

@@ -62,6 +62,8 @@ class ReadRows(NamedTuple):
     """A row to leave out: the checkpoint that heads a chapter."""
     whole: bool = False
     """Not in slices: while it is read nothing else is served."""
+    goes_on: bool = False
+    """Whether this is the rest of a read."""
 
 
 class ReadChapter(NamedTuple):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, TypeGuard
 
 from sessionactor import _paging as paging
-from sessionactor._codec import UndecodableError, decode
+from sessionactor._codec import UndecodableError, decode, decode_all
 from sessionactor._deciding import (
     Decision,
     InsertRows,
@@ -228,7 +228,7 @@ def read_rows(
     if len(rows) < take or take == read.limit:
         return rows, None
     left = None if read.limit is None else read.limit - take
-    return rows, read._replace(after=rows[-1][0], limit=left, newest=False)
+    return rows, read._replace(after=rows[-1][0], limit=left, newest=False, goes_on=True)
 
 
 def read_chapter(
@@ -302,31 +302,42 @@ def read_metadata(connection: sqlite3.Connection) -> dict[str, str | None]:
     return dict(connection.execute(METADATA).fetchall())
 
 
-def decoded(stored: Iterable[StoredRow], on_corrupt: OnCorrupt, session_id: str) -> list[Row]:
+def decoded(stored: Sequence[StoredRow], on_corrupt: OnCorrupt, session_id: str) -> list[Row]:
     """Stored rows as calls return them.
 
     Raises:
         CorruptRowError: one cannot be decoded, and `on_corrupt` is `"raise"`.
     """
+    try:
+        messages = decode_all([row[2] for row in stored])
+        return list(map(_row, stored, messages))
+    except _CORRUPT:
+        pass  # by a row that is large, marked or corrupt
     rows = []
-    for db_id, agent_id, data, at, checkpoint, keep_from, key, parent, turn, revision in stored:
+    for row in stored:
         try:
-            if type(agent_id) is not str:
-                raise UndecodableError("its agent is not text")
-            message, inserted_at = decode(data), from_microseconds(at)
-        except (UndecodableError, TypeError, ValueError, OverflowError, OSError) as error:
+            rows.append(_row(row, decode(row[2])))
+        except _CORRUPT as error:
             if on_corrupt == "skip":
                 continue
             raise CorruptRowError(
-                f"row {db_id} of session {session_id!r} cannot be decoded ({error});"
+                f"row {row[0]} of session {session_id!r} cannot be decoded ({error});"
                 ' on_corrupt="skip" passes over it',
-                db_id=db_id,
+                db_id=row[0],
                 session_id=session_id,
             ) from error
-        rows.append(
-            Row(
-                db_id, agent_id, message, inserted_at, checkpoint == 1,
-                keep_from, key, parent, turn, revision,
-            )
-        )  # fmt: skip
     return rows
+
+
+_CORRUPT: Final = (UndecodableError, TypeError, ValueError, OverflowError, OSError)
+
+
+def _row(stored: StoredRow, message: dict[Any, Any]) -> Row:
+    db_id, agent_id, _, at, checkpoint, keep_from, key, parent, turn, revision = stored
+    if type(agent_id) is not str:
+        raise UndecodableError("its agent is not text")
+    values = (
+        db_id, agent_id, message, from_microseconds(at), checkpoint == 1,
+        keep_from, key, parent, turn, revision,
+    )  # fmt: skip
+    return tuple.__new__(Row, values)  # as Row(…), without a call in between

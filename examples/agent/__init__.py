@@ -1,0 +1,1 @@
+"""What `agent_server.py` is made of beside the server: its tools, its model, its proof."""

@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from sessionactor import _names as names
-from sessionactor import _schema as schema
 from sessionactor._opening import Durability, Opening
 from sessionactor._records import SessionFile
-from sessionactor._times import now
 
 
 class Directory(Protocol):
@@ -110,7 +108,7 @@ class MemoryDirectory:
         def keep(image: bytes) -> None:
             self._images[session_id] = image
 
-        image = self._images.get(session_id) or schema.image(session_id, name, now())
+        image = self._images.get(session_id)
         return Opening(session_id, name, None, create, durability, image, keep)
 
     def plan(self, session_id: str, name: str) -> SessionFile:

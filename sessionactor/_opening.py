@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -93,7 +94,7 @@ def _connect(opening: Opening) -> sqlite3.Connection:
         _check_file(opening, path)
     # mode=rw: a file that vanished meanwhile is an error, not an empty database.
     return sqlite3.connect(
-        f"file:{quote(str(path))}?mode=rw",
+        f"file:{quote(os.fsencode(path))}?mode=rw",
         uri=True,
         timeout=BUSY_TIMEOUT_S,
         isolation_level=None,
@@ -152,7 +153,7 @@ def read_identity(path: Path) -> Identity:
         StorageError: it cannot be read.
     """
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)
+        connection = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=rw", uri=True)
         try:
             return sql.load(connection).identity
         finally:

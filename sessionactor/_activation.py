@@ -205,6 +205,8 @@ class Activation:
             if file.name == name:
                 return
             planned = self._around.directory.plan(self.session_id, name)
+            assert self._store is not None
+            await self._store.rename(planned.name)
             await self._close(release=False)  # checkpoints the log, unless somebody reads it
             await self._around.directory.rename(self.session_id, planned.name)
         finally:
@@ -237,9 +239,9 @@ class Activation:
 
     async def _open(self, file: SessionFile, *, create: bool) -> None:
         around = self._around
-        await around.capacity.acquire(self)
+        around.directory.claim(self.session_id)
         try:
-            around.directory.claim(self.session_id)
+            await around.capacity.acquire(self)
             opening = around.directory.opening(file, around.durability, create=create)
             if create:
                 with around.directory.creating(file):

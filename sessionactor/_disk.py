@@ -142,7 +142,8 @@ class DiskDirectory:
         found = [
             entry
             for part, entry in self._entries.items()
-            if entry.endswith(ending) and len(entry) == len(part) + len(ending)
+            if names.is_cut(entry)  # what its file says decides
+            or (entry.endswith(ending) and len(entry) == len(part) + len(ending))
         ]
         await self._check([entry for entry in found if entry not in self._verified])
         return [file for file in self._matching("*", found) if file.name == name]
@@ -178,7 +179,7 @@ class DiskDirectory:
         entry = names.file_name(file.session_id, file.name)
         self._put(names.id_part(file.session_id), entry)
         self._reserved.discard(file.name)
-        if names.parse_name(entry) != file.name or names.parse_id(entry) != file.session_id:
+        if names.is_cut(entry):
             self._identities[entry] = Identity(file.session_id, file.name)
         return entry
 
@@ -326,9 +327,12 @@ class DiskDirectory:
             with self._ownership.unowned_here(names.part_of(entry)) as unowned:
                 kind = files.inspect(path) if unowned else files.Kind.SESSION
             if kind is files.Kind.SESSION:
-                parts = names.parse(entry)
-                if parts is None or parts.session_id is None or parts.name is None:
-                    checked.identities[entry] = read_identity(path)
+                if names.is_cut(entry):
+                    try:
+                        checked.identities[entry] = read_identity(path)
+                    except StorageError as error:
+                        logger.warning("left out: %s", error)
+                        continue
                 checked.sessions.append(entry)
             elif kind is files.Kind.NEWER:
                 checked.newer.append(entry)

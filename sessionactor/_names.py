@@ -144,6 +144,11 @@ def parse_name(entry: str) -> str:
     return entry if parts is None else parts.name or parts.name_part
 
 
+def is_cut(entry: str) -> bool:
+    """Whether a session's file name holds only the beginning of its id or name."""
+    return "~" in entry
+
+
 def new_session_id() -> str:
     """A fresh random id of 64 bits."""
     return secrets.token_hex(8)

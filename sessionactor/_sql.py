@@ -118,7 +118,10 @@ def load(connection: sqlite3.Connection) -> Loaded:
 
     Appends write only rows: the head row then knows a newer revision than the table.
     """
-    session_id, name, high_water, revision, last_at = connection.execute(STATE).fetchone()
+    found = connection.execute(STATE).fetchone()
+    if found is None:
+        raise sqlite3.DatabaseError("the session table is empty")
+    session_id, name, high_water, revision, last_at = found
     head, head_at, head_revision = connection.execute(HEAD).fetchone() or (0, 0, 0)
     (removed_at,) = connection.execute(REMOVED_AT).fetchone() or (0,)
     state = State(

@@ -5,7 +5,7 @@ How a request travels, each layer importing only what stands above it:
     errors, records, requests, names, times     leaves
     codec, schema, paging, deciding             pure
     files, ownership, sql, opening, store,
-    directory, disk                             what touches the disk
+    directory, scan, disk                       what touches the disk
     mailbox                                     the queue in front of an actor
     actor, capacity, activation                 one session in use
     session                                     the handle; knows only something it can ask

@@ -177,11 +177,16 @@ class Activation:
     async def _start(self, name: str | None) -> None:
         self._around.directory.claim(self.session_id)
         try:
-            file = await self._open_existing(name, creating=True)
-            if file is None:
-                name = name or self._around.directory.unused_name()
-                planned = self._around.directory.plan(self.session_id, name)
+            if await self._open_existing(name, creating=True) is not None:
+                return
+            directory = self._around.directory
+            planned = directory.plan(self.session_id, name or directory.unused_name())
+            try:
                 await self._open(planned, create=True)
+            except SessionExistsError:
+                # A file of that name: other hands may just have put the session there.
+                if await self._open_existing(name) is None:
+                    raise
         finally:
             self._release_if_closed()
 

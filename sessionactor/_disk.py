@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from sessionactor import _files as files
 from sessionactor import _names as names
@@ -28,30 +28,12 @@ from sessionactor._errors import (
 from sessionactor._opening import Durability, Opening, newer_version, read_identity
 from sessionactor._ownership import Ownership
 from sessionactor._records import SessionFile
+from sessionactor._scan import Scan, scan
 from sessionactor._sql import Identity
 
 logger = logging.getLogger("sessionactor")
 
-_RESCAN_SHARE: Final = 10
-"""Rescans take at most one part in this many of the time."""
-_CREATION_PATIENCE_S: Final = 1.0
-"""How old the index may be, for changes by other hands than registries', to create by it."""
-_CLOCK_GRAIN_NS: Final = 50_000_000
-"""File systems stamp changes by a clock that ticks this rarely at worst."""
-
 _T = TypeVar("_T")
-
-
-class _Scan(NamedTuple):
-    """What a directory held, and when: for telling whether it may have changed since."""
-
-    entries: dict[str, str]
-    """Id part -> file name."""
-    began_s: float
-    took_s: float
-    foreign_changes: int
-    quiet_at_ns: int | None
-    """The directory's time stamp, if its next change cannot have the same."""
 
 
 class _Checked(NamedTuple):
@@ -67,7 +49,7 @@ class DiskDirectory:
     """A directory of session files; blocking work runs in `executor`."""
 
     _ownership: Ownership
-    _scan: _Scan
+    _scan: Scan
 
     def __init__(self, path: Path, executor: Executor) -> None:
         self._path = path
@@ -79,7 +61,7 @@ class DiskDirectory:
         self._reserved: set[str] = set()  # names given to sessions that are not created yet
         self._changed_meanwhile: dict[str, str | None] = {}
         self._scanning: asyncio.Task[None] | None = None
-        self._listing: asyncio.Future[_Scan] | None = None
+        self._listing: asyncio.Future[Scan] | None = None
 
     async def open(self) -> None:
         files.check_path(self._path / names.file_name("x", "x"))
@@ -118,6 +100,7 @@ class DiskDirectory:
 
     async def find(self, session_id: str, *, creating: bool = False) -> SessionFile | None:
         part = names.id_part(session_id)
+        self._drop_if_missing(self._entries.get(part))
         if part not in self._entries and self._is_outdated(creating=creating):
             await self._rescan()
         entry = self._entries.get(part)
@@ -145,6 +128,7 @@ class DiskDirectory:
             if names.is_cut(entry)  # what its file says decides
             or (entry.endswith(ending) and len(entry) == len(part) + len(ending))
         ]
+        found = [entry for entry in found if not self._drop_if_missing(entry)]
         await self._check([entry for entry in found if entry not in self._verified])
         return [file for file in self._matching("*", found) if file.name == name]
 
@@ -168,8 +152,6 @@ class DiskDirectory:
         with self._ownership.changing():
             try:
                 yield
-            except SessionExistsError:
-                raise
             except BaseException:
                 self._place(file)  # perhaps; it is looked at before it is relied on
                 raise
@@ -212,6 +194,13 @@ class DiskDirectory:
                 ) from error
         self._verified.add(self._place(new))
 
+    def _drop_if_missing(self, entry: str | None) -> bool:
+        """Take an entry out of the index whose file went by other hands."""
+        if entry is None or os.path.lexists(self._path / entry):
+            return False
+        self._put(names.part_of(entry), None)
+        return True
+
     def _put(self, part: str, entry: str | None) -> None:
         if self._scanning is not None:
             self._changed_meanwhile[part] = entry
@@ -226,18 +215,8 @@ class DiskDirectory:
 
     def _is_outdated(self, *, creating: bool = False) -> bool:
         """Whether the index may lack a file that somebody else put here."""
-        scan = self._scan
-        if self._ownership.foreign_changes() != scan.foreign_changes:
-            return True
-        try:
-            stamp = os.stat(self._path).st_mtime_ns
-        except OSError:
-            return True
-        if stamp == scan.quiet_at_ns:
-            return False
-        # Own changes move the stamp too: creating looks again only now and then.
-        age_s = time.monotonic() - scan.began_s
-        return not creating or age_s > max(_CREATION_PATIENCE_S, scan.took_s * _RESCAN_SHARE)
+        foreign_changes = self._ownership.foreign_changes()
+        return self._scan.is_outdated(self._path, foreign_changes, creating=creating)
 
     async def _rescan(self) -> None:
         """Wait for a scan that begins after this call, shared with all who wait."""
@@ -249,61 +228,35 @@ class DiskDirectory:
 
     async def _scan_again(self) -> None:
         try:
-            pause_s = self._scan.began_s + self._scan.took_s * _RESCAN_SHARE - time.monotonic()
+            pause_s = self._scan.pause_s()
             if pause_s > 0:
                 await asyncio.sleep(pause_s)
             self._changed_meanwhile = {}
             loop = asyncio.get_running_loop()
             self._listing = loop.run_in_executor(self._executor, self._read)
-            scan = await self._listing
+            found = await self._listing
             for part, entry in self._changed_meanwhile.items():
-                scan.entries.pop(part, None)
+                found.entries.pop(part, None)
                 if entry is not None:
-                    scan.entries[part] = entry
-            self._take(scan)
+                    found.entries[part] = entry
+            self._take(found)
         except OSError as error:
             raise self._failed(error) from error
         finally:
             self._scanning = None
 
-    def _take(self, scan: _Scan) -> None:
-        self._scan = scan
-        self._entries = scan.entries
-        self._name_parts = Counter(map(names.name_part_of, scan.entries.values()))
-        present = set(scan.entries.values())
+    def _take(self, found: Scan) -> None:
+        self._scan = found
+        self._entries = found.entries
+        self._name_parts = Counter(map(names.name_part_of, found.entries.values()))
+        present = set(found.entries.values())
         self._verified &= present
         self._identities = {
             entry: identity for entry, identity in self._identities.items() if entry in present
         }
 
-    def _read(self) -> _Scan:
-        """List the directory; runs in a worker thread."""
-        began_s, began_ns = time.monotonic(), time.time_ns()
-        foreign_changes = self._ownership.foreign_changes()
-        stamp = os.stat(self._path).st_mtime_ns
-        entries: dict[str, str] = {}
-        with os.scandir(self._path) as listing:
-            for item in listing:
-                parts = names.parse(item.name)
-                if parts is None or not item.is_file(follow_symlinks=False):
-                    continue
-                other = entries.get(parts.id_part)
-                if other is None or self._is_better(item.name, other):
-                    entries[parts.id_part] = item.name
-        return _Scan(
-            entries,
-            began_s,
-            time.monotonic() - began_s,
-            foreign_changes,
-            stamp if stamp + _CLOCK_GRAIN_NS < began_ns else None,
-        )
-
-    def _is_better(self, entry: str, other: str) -> bool:
-        """Which of two files of one id is the session: the one in use, or a whole one."""
-        if self._entries.get(names.part_of(entry)) in (entry, other):
-            return self._entries.get(names.part_of(entry)) == entry
-        logger.warning("two files of one session in %s: %s and %s", self._path, entry, other)
-        return files.inspect(self._path / other) is not files.Kind.SESSION
+    def _read(self) -> Scan:
+        return scan(self._path, self._entries, self._ownership.foreign_changes())
 
     async def _check(self, entries: list[str]) -> _Checked:
         """Look at the files of entries that nobody looked at yet, and drop what is foreign."""
@@ -324,8 +277,7 @@ class DiskDirectory:
         checked = _Checked([], [], [], {})
         for entry in entries:
             path = self._path / entry
-            with self._ownership.unowned_here(names.part_of(entry)) as unowned:
-                kind = files.inspect(path) if unowned else files.Kind.SESSION
+            kind = files.inspect(path)
             if kind is files.Kind.SESSION:
                 if names.is_cut(entry):
                     try:

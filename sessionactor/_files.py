@@ -9,6 +9,7 @@ import contextlib
 import enum
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -31,26 +32,54 @@ class Kind(enum.Enum):
     MISSING = "missing"
 
 
+_open_here: set[tuple[int, int]] = set()
+_guard = threading.Lock()
+
+
 def inspect(path: Path) -> Kind:
     """Tell by its header what a file is, without SQLite and without following links.
 
-    Never of a file that is open in this process: closing any descriptor of it would drop
-    the locks that SQLite holds (https://sqlite.org/howtocorrupt.html, 2.2).
+    A file that a store of this process has open is not touched: closing any descriptor of it
+    would drop the locks that SQLite holds (https://sqlite.org/howtocorrupt.html, 2.2).
     """
+    with _guard:
+        return _inspect(path)[0]
+
+
+def enter(path: Path) -> tuple[Kind, tuple[int, int]]:
+    """Tell what a file is and, if it is a session, take note that this process has it open."""
+    with _guard:
+        kind, key = _inspect(path)
+        if kind is Kind.SESSION:
+            _open_here.add(key)
+        return kind, key
+
+
+def leave(key: tuple[int, int]) -> None:
+    """Take note that a file is closed."""
+    with _guard:
+        _open_here.discard(key)
+
+
+def _inspect(path: Path) -> tuple[Kind, tuple[int, int]]:
     try:
+        status = os.lstat(path)
+        key = status.st_dev, status.st_ino
+        if not stat.S_ISREG(status.st_mode):
+            return Kind.FOREIGN, key
+        if key in _open_here:
+            return Kind.SESSION, key
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        return Kind.MISSING
-    except OSError:
-        return Kind.FOREIGN
+        return Kind.MISSING, (0, 0)
     try:
-        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        header = os.read(descriptor, 100) if regular else b""
+        header = os.read(descriptor, 100)
     finally:
         os.close(descriptor)
     if header[:16] != _MAGIC or int.from_bytes(header[68:72], "big") != APPLICATION_ID:
-        return Kind.FOREIGN
-    return Kind.NEWER if int.from_bytes(header[60:64], "big") > VERSION else Kind.SESSION
+        return Kind.FOREIGN, key
+    newer = int.from_bytes(header[60:64], "big") > VERSION
+    return Kind.NEWER if newer else Kind.SESSION, key
 
 
 def create(path: Path, draft: Path, image: bytes) -> None:

@@ -17,6 +17,7 @@ from sessionactor import _schema as schema
 from sessionactor import _sql as sql
 from sessionactor._errors import (
     SchemaVersionError,
+    SessionError,
     SessionExistsError,
     SessionNotFoundError,
     StorageError,
@@ -56,51 +57,64 @@ class Connector:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._abandoned = False
+        self._key: tuple[int, int] | None = None
 
     def __call__(self) -> sqlite3.Connection:
         self.thread = threading.current_thread()
-        connection = _connect(self._opening)
+        connection: sqlite3.Connection | None = None
         try:
+            connection = self._connect()
             self.loaded = _prepare(self._opening, connection)
             with self._lock:
                 if self._abandoned:
                     raise asyncio.CancelledError
                 self._connection = connection
         except BaseException:
-            connection.close()
+            if connection is not None:
+                connection.close()
+            self.leave()
             raise
         return connection
 
     def abandon(self) -> None:
+        """Undo the opening, whenever it will have happened."""
         with self._lock:
             self._abandoned = True
             if self._connection is not None:
                 self._connection.close()
+                self.leave()
 
+    def leave(self) -> None:
+        """Take note that the connection is closed."""
+        key, self._key = self._key, None
+        if key is not None:
+            files.leave(key)
 
-def _connect(opening: Opening) -> sqlite3.Connection:
-    path = opening.path
-    if path is None:
-        connection = sqlite3.connect(
-            ":memory:", isolation_level=None, check_same_thread=False, factory=sql.Connection
+    def _connect(self) -> sqlite3.Connection:
+        opening, path = self._opening, self._opening.path
+        if path is None:
+            connection = sqlite3.connect(
+                ":memory:", isolation_level=None, check_same_thread=False, factory=sql.Connection
+            )
+            connection.deserialize(
+                opening.image or schema.image(opening.session_id, opening.name, now())
+            )
+            return connection
+        if opening.create:
+            _create(opening, path)
+        kind, key = files.enter(path)
+        if kind is not files.Kind.SESSION:
+            raise _not_a_session(kind, path, opening.session_id)
+        self._key = key
+        # mode=rw: a file that vanished meanwhile is an error, not an empty database.
+        return sqlite3.connect(
+            f"file:{quote(os.fsencode(path))}?mode=rw",
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=sql.Connection,
         )
-        connection.deserialize(
-            opening.image or schema.image(opening.session_id, opening.name, now())
-        )
-        return connection
-    if opening.create:
-        _create(opening, path)
-    else:
-        _check_file(opening, path)
-    # mode=rw: a file that vanished meanwhile is an error, not an empty database.
-    return sqlite3.connect(
-        f"file:{quote(os.fsencode(path))}?mode=rw",
-        uri=True,
-        timeout=BUSY_TIMEOUT_S,
-        isolation_level=None,
-        check_same_thread=False,
-        factory=sql.Connection,
-    )
 
 
 def _create(opening: Opening, path: Path) -> None:
@@ -115,19 +129,12 @@ def _create(opening: Opening, path: Path) -> None:
         ) from error
 
 
-def _check_file(opening: Opening, path: Path) -> None:
-    match files.inspect(path):
-        case files.Kind.MISSING:
-            raise SessionNotFoundError(
-                f"session {opening.session_id!r} has no file {path}", session_id=opening.session_id
-            )
-        case files.Kind.NEWER:
-            raise newer_version(path, opening.session_id)
-        case files.Kind.FOREIGN:
-            raise SessionNotFoundError(
-                f"session {opening.session_id!r} does not exist: {path} is not a session file",
-                session_id=opening.session_id,
-            )
+def _not_a_session(kind: files.Kind, path: Path, session_id: str) -> SessionError:
+    if kind is files.Kind.NEWER:
+        return newer_version(path, session_id)
+    return SessionNotFoundError(
+        f"session {session_id!r} does not exist: {path} is {kind.value}", session_id=session_id
+    )
 
 
 def _prepare(opening: Opening, connection: sqlite3.Connection) -> sql.Loaded:

@@ -96,12 +96,6 @@ class Ownership:
                 self._unlock(part)
 
     @contextlib.contextmanager
-    def unowned_here(self, part: str) -> Iterator[bool]:
-        """Tell whether nobody in this process owns an id part, and keep it so inside."""
-        with _guard:
-            yield part not in self._file.owners
-
-    @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
         """Tell other registries, afterwards, that the set of session files changed."""
         try:

@@ -83,7 +83,7 @@ async def open_store(opening: Opening) -> Store:
         if isinstance(error, sqlite3.Error | OSError) and not isinstance(error, SessionError):
             raise storage_error(opening, error) from error
         raise
-    return SqliteStore(opening, database, connector.loaded, connector.thread)
+    return SqliteStore(opening, database, connector)
 
 
 def join_threads() -> None:
@@ -109,14 +109,13 @@ class SqliteStore:
         self,
         opening: Opening,
         database: aiosqlite.Connection,
-        loaded: sql.Loaded,
-        thread: threading.Thread | None,
+        connector: Connector,
     ) -> None:
         self._opening = opening
         self._session_id = opening.session_id
         self._database = database
-        self._state = loaded.state
-        self._thread = thread
+        self._connector = connector
+        self._state = connector.loaded.state
         self._latest = ChapterCache()
 
     async def commit(self, group: Sequence[Write]) -> Sequence[Answer | SessionError]:
@@ -161,7 +160,8 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             raise storage_error(self._opening, error) from error
         finally:
-            _ended(self._thread)
+            self._connector.leave()
+            _ended(self._connector.thread)
 
     def _rows(self, read: ReadRows, limit: int, connection: sqlite3.Connection) -> Slice:
         stored, rest = sql.read_rows(read, limit, connection)

@@ -223,10 +223,13 @@ class Activation:
         """Open the session's file, or return `None` where there is none."""
         directory = self._around.directory
         for _ in range(2):
-            file = await directory.find(self.session_id, creating=creating)
+            # Opening tells by itself whether the file is a session: no hop for that before.
+            file = await directory.find(self.session_id, creating=creating, look=False)
+            if file is not None and name not in (None, file.name):
+                file = await directory.find(self.session_id)
             if file is None:
                 return None
-            if name is not None and name != file.name:
+            if name not in (None, file.name):
                 raise SessionExistsError(
                     f"session {self.session_id!r} exists under the name {file.name!r}, not"
                     f" {name!r}; start it without a name, or rename it",

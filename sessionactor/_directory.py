@@ -37,8 +37,14 @@ class Directory(Protocol):
     def known(self, session_id: str) -> SessionFile | None:
         """The session's file as far as the index knows; no I/O."""
 
-    async def find(self, session_id: str, *, creating: bool = False) -> SessionFile | None:
-        """The session's file, looked for again where the index has none."""
+    async def find(
+        self, session_id: str, *, creating: bool = False, look: bool = True
+    ) -> SessionFile | None:
+        """The session's file, looked for again where the index has none.
+
+        `creating`: an index that is not quite fresh will do. `look`: be certain that it is a
+        session.
+        """
 
     async def glob(self, pattern: str) -> list[SessionFile]:
         """All sessions whose names match, sorted by name, then id."""
@@ -93,7 +99,9 @@ class MemoryDirectory:
         name = self._names.get(session_id)
         return None if name is None else SessionFile(None, session_id, name)
 
-    async def find(self, session_id: str, *, creating: bool = False) -> SessionFile | None:
+    async def find(
+        self, session_id: str, *, creating: bool = False, look: bool = True
+    ) -> SessionFile | None:
         return self.known(session_id)
 
     async def glob(self, pattern: str) -> list[SessionFile]:

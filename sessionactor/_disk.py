@@ -98,13 +98,15 @@ class DiskDirectory:
         name = identity.name if identity else names.parse_name(entry)
         return SessionFile(self._path / entry, session_id, name)
 
-    async def find(self, session_id: str, *, creating: bool = False) -> SessionFile | None:
+    async def find(
+        self, session_id: str, *, creating: bool = False, look: bool = True
+    ) -> SessionFile | None:
         part = names.id_part(session_id)
         self._drop_if_missing(self._entries.get(part))
         if part not in self._entries and self._is_outdated(creating=creating):
             await self._rescan()
         entry = self._entries.get(part)
-        if entry is not None and entry not in self._verified:
+        if entry is not None and entry not in self._verified and (look or names.is_cut(entry)):
             checked = await self._check([entry])
             if checked.newer:
                 raise newer_version(self._path / entry, session_id)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from sessionactor._deciding import InsertRows, RemoveRows, Step, StoredRow
+from sessionactor._sql import Prepared, prepared
 
 MAX_BYTES: Final = 256 * 1024
 """Of messages in one chapter; a longer one is read from the file. Decoding it is quick."""
@@ -17,7 +18,7 @@ class CachedChapter(NamedTuple):
     """A chapter's rows in the order of its page; `size` in bytes."""
 
     checkpoint_id: int | None
-    rows: list[StoredRow]
+    rows: list[Prepared]
     size: int
 
 
@@ -34,12 +35,12 @@ class ChapterCache:
     def put(
         self, agent_id: str | None, checkpoint_id: int | None, rows: Sequence[StoredRow]
     ) -> None:
-        """Remember a chapter that was read from the file."""
-        size = sum(_size(row) for row in rows)
+        """Remember a chapter that was read from the file, and could be decoded whole."""
+        size = sum(len(row[2]) for row in rows)
         if size <= MAX_BYTES:
             while len(self._views) >= MAX_VIEWS:
                 del self._views[next(iter(self._views))]
-            self._views[agent_id] = CachedChapter(checkpoint_id, list(rows), size)
+            self._views[agent_id] = CachedChapter(checkpoint_id, prepared(rows), size)
 
     def follow(self, steps: Sequence[Step]) -> None:
         """Apply what was committed."""
@@ -56,13 +57,9 @@ class ChapterCache:
         for agent_id, view in list(self._views.items()):
             if agent_id is not None and agent_id != row[1]:
                 continue
-            size = view.size + _size(row)
+            size = view.size + len(row[2])
             if row[4] or size > MAX_BYTES:  # a checkpoint begins another chapter
                 del self._views[agent_id]
             else:
-                view.rows.append(row)
+                view.rows.extend(prepared([row]))
                 self._views[agent_id] = view._replace(size=size)
-
-
-def _size(row: StoredRow) -> int:
-    return len(row[2])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeGuard
 
 from sessionactor import _paging as paging
@@ -311,15 +312,12 @@ def decoded(stored: Sequence[StoredRow], on_corrupt: OnCorrupt, session_id: str)
     Raises:
         CorruptRowError: one cannot be decoded, and `on_corrupt` is `"raise"`.
     """
-    try:
-        messages = decode_all([row[2] for row in stored])
-        return list(map(_row, stored, messages))
-    except _CORRUPT:
-        pass  # by a row that is large, marked or corrupt
+    with contextlib.suppress(*_CORRUPT):  # by a row that is large, marked or corrupt
+        return _rows(stored, decode_all([row[2] for row in stored]))
     rows = []
     for row in stored:
         try:
-            rows.append(_row(row, decode(row[2])))
+            rows += _rows([row], [decode(row[2])])
         except _CORRUPT as error:
             if on_corrupt == "skip":
                 continue
@@ -335,12 +333,51 @@ def decoded(stored: Sequence[StoredRow], on_corrupt: OnCorrupt, session_id: str)
 _CORRUPT: Final = (UndecodableError, TypeError, ValueError, OverflowError, OSError)
 
 
-def _row(stored: StoredRow, message: dict[Any, Any]) -> Row:
-    db_id, agent_id, _, at, checkpoint, keep_from, key, parent, turn, revision = stored
-    if type(agent_id) is not str:
+def _rows(stored: Sequence[StoredRow], messages: Sequence[dict[Any, Any]]) -> list[Row]:
+    if not {type(row[1]) for row in stored} <= {str}:
         raise UndecodableError("its agent is not text")
-    values = (
-        db_id, agent_id, message, from_microseconds(at), checkpoint == 1,
-        keep_from, key, parent, turn, revision,
-    )  # fmt: skip
-    return tuple.__new__(Row, values)  # as Row(…), without a call in between
+    new = tuple.__new__  # as Row(…), without a call in between
+    return [
+        new(
+            Row,
+            (db_id, agent_id, message, from_microseconds(at), mark == 1,
+             keep_from, key, parent, turn, revision),
+        )
+        for (db_id, agent_id, _, at, mark, keep_from, key, parent, turn, revision), message in zip(
+            stored, messages, strict=True
+        )
+    ]  # fmt: skip
+
+
+class Prepared(NamedTuple):
+    """A row without its message decoded: all that reading it again can share."""
+
+    before: tuple[int, str]
+    data: bytes
+    after: tuple[Any, ...]
+
+
+def prepared(stored: Iterable[StoredRow]) -> list[Prepared]:
+    """Rows as the cache keeps them."""
+    return [
+        Prepared(
+            (db_id, agent_id),
+            data,
+            (from_microseconds(at), mark == 1, keep_from, key, parent, turn, revision),
+        )
+        for db_id, agent_id, data, at, mark, keep_from, key, parent, turn, revision in stored
+    ]
+
+
+def finished(rows: Sequence[Prepared]) -> list[Row]:
+    """Rows with fresh messages, of rows that were decoded before."""
+    datas = [row.data for row in rows]
+    try:
+        messages = decode_all(datas)
+    except UndecodableError:  # large or marked
+        messages = [decode(data) for data in datas]
+    new = tuple.__new__
+    return [
+        new(Row, (*before, message, *after))
+        for (before, _, after), message in zip(rows, messages, strict=True)
+    ]

@@ -89,7 +89,7 @@ async def open_store(opening: Opening) -> Store:
 def join_threads() -> None:
     """Wait for the threads of closed stores, which end by themselves, to be gone."""
     for thread in _ending.copy():
-        thread.join()
+        thread.join(timeout=1.0)  # a thread that hangs shall not hang the event loop
         _ending.discard(thread)
 
 
@@ -132,7 +132,7 @@ class SqliteStore:
             case ReadChapter():
                 cached = self._latest.get(request.agent_id) if request.before is None else None
                 if cached is not None:
-                    rows = sql.decoded(cached.rows, request.on_corrupt, self._session_id)
+                    rows = sql.finished(cached.rows)
                     return Slice(rows, cached.checkpoint_id, None, self._state.removed_at)
                 limit = MAX_ID if request.whole else max_rows
                 return await self._call(partial(self._chapter, request, limit))
@@ -173,9 +173,10 @@ class SqliteStore:
         stored, head, rest = sql.read_chapter(read, limit, connection)
         if rest is not None and rest.before is None:
             rest = rest._replace(before=self._state.head + 1)
-        if read.before is None and rest is None:
+        rows = self._decoded(stored, read.on_corrupt)
+        if read.before is None and rest is None and len(rows) == len(stored):
             self._latest.put(read.agent_id, head, stored)
-        return Slice(self._decoded(stored, read.on_corrupt), head, rest, self._state.removed_at)
+        return Slice(rows, head, rest, self._state.removed_at)
 
     def _row(self, read: ReadRow, connection: sqlite3.Connection) -> list[Row]:
         return self._decoded(sql.read_row(read, connection), "raise")

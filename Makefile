@@ -49,5 +49,5 @@ test-lowest: .venv-lowest/ready
 .venv-lowest/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --editable ".[testing]" \
-		aiosqlite==0.20.0 anyio==4.4.0 msgpack==1.0.8
+		aiosqlite==0.21.0 anyio==4.4.0 msgpack==1.0.8
 	touch $@

@@ -2,14 +2,14 @@
 
 How a request travels, each layer importing only what stands above it:
 
-    errors, records, requests, names, times     leaves
-    codec, schema, paging, deciding             pure
-    files, ownership, sql, opening, store,
-    directory, scan, disk                       what touches the disk
-    mailbox                                     the queue in front of an actor
-    actor, capacity, activation                 one session in use
-    session                                     the handle; knows only something it can ask
-    supervisor, registry                        where all of them meet
+    errors, records, requests, words, names, times     leaves
+    codec, schema, paging, deciding, rows              pure
+    files, ownership, sql, chapters, opening, store,
+    directory, scan, disk                              what touches the disk
+    mailbox                                            the queue in front of an actor
+    actor, capacity, activation                        one session in use
+    arguments, batch, session                          the handle: it knows whom to ask
+    supervisor, registry                               where all of them meet
 
     Session -> registry.ask -> mailbox -> actor -> store -> <id>_<name>.db
 """

@@ -136,7 +136,7 @@ class Activation:
             self._around.counters.crashes += not isinstance(error, StorageError)
             await self._close()
         else:
-            if not self.mailbox.commanded:
+            if self.mailbox.interrupted or not self.mailbox.commanded:
                 await self._close()
 
     def _served(self, requests: int, committed: bool) -> None:
@@ -272,6 +272,7 @@ class Activation:
         store, self._store = self._store, None
         if store is None:
             return
+        self.mailbox.resume()
         try:
             await store.close()
         except Exception:

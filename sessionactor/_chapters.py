@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from sessionactor._deciding import InsertRows, RemoveRows, Step, StoredRow
-from sessionactor._sql import Prepared, prepared
+from sessionactor._rows import Prepared, prepared
 
 MAX_BYTES: Final = 256 * 1024
 """Of messages in one chapter; a longer one is read from the file. Decoding it is quick."""

@@ -51,7 +51,7 @@ class Mailbox:
     while a command is what waits first.
     """
 
-    __slots__ = ("_arrival", "_blocked", "_interrupted", "_loop", "_queue", "_size")
+    __slots__ = ("_arrival", "_blocked", "_loop", "_queue", "_size", "interrupted")
 
     def __init__(self, size: int, loop: asyncio.AbstractEventLoop) -> None:
         self._size = size
@@ -59,7 +59,7 @@ class Mailbox:
         self._queue: deque[Envelope] = deque()
         self._blocked: deque[tuple[Envelope, asyncio.Future[None]]] = deque()
         self._arrival: asyncio.Future[None] | None = None
-        self._interrupted = False
+        self.interrupted = False
 
     def __len__(self) -> int:
         """How many wait, those who wait for room included."""
@@ -103,9 +103,13 @@ class Mailbox:
         return bool(self._queue) and isinstance(self._queue[0].content, Command)
 
     def interrupt(self) -> None:
-        """Make `take` return nothing: once, now or at its next call."""
-        self._interrupted = True
+        """Make `take` return nothing, now and from now on, until `resume`."""
+        self.interrupted = True
         self._wake()
+
+    def resume(self) -> None:
+        """End an interruption."""
+        self.interrupted = False
 
     async def take(self, *, first: bool = False) -> list[Envelope]:
         """The next group of writes, or one read.
@@ -113,9 +117,8 @@ class Mailbox:
         `first`: what already waits is served before an interruption counts, so that a
         session that is crowded out again and again still gets on.
         """
-        while not self._queue or (self._interrupted and not first):
-            if self._interrupted:
-                self._interrupted = False
+        while not self._queue or (self.interrupted and not first):
+            if self.interrupted:
                 return []
             self._arrival = self._loop.create_future()
             try:

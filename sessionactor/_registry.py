@@ -147,7 +147,8 @@ class SessionRegistry:
         """Open the session or create it, and start its actor.
 
         A running session is returned as it is. Creating is atomic: no crash leaves half a
-        session. Cancelled, the session may have been created.
+        session. Cancelled, the session may have been created. A session that other hands than
+        a registry's put into a large directory at this very moment may be overlooked.
 
         Args:
             session_id: 1 to 200 characters; `None`: a fresh random one.

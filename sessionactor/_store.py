@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import aiosqlite
 
+from sessionactor import _rows as rows
 from sessionactor import _sql as sql
 from sessionactor._chapters import ChapterCache
 from sessionactor._deciding import Answer, StoredRow
@@ -132,13 +133,13 @@ class SqliteStore:
             case ReadChapter():
                 cached = self._latest.get(request.agent_id) if request.before is None else None
                 if cached is not None:
-                    rows = sql.finished(cached.rows)
-                    return Slice(rows, cached.checkpoint_id, None, self._state.removed_at)
+                    read = rows.finished(cached.rows)
+                    return Slice(read, cached.checkpoint_id, None, self._state.removed_at)
                 limit = MAX_ID if request.whole else max_rows
                 return await self._call(partial(self._chapter, request, limit))
             case ReadRow():
-                rows = await self._call(partial(self._row, request))
-                return rows[0] if rows else None
+                found = await self._call(partial(self._row, request))
+                return found[0] if found else None
             case ReadMetadata():
                 return await self._call(sql.read_metadata)
             case ReadRevision():
@@ -173,16 +174,16 @@ class SqliteStore:
         stored, head, rest = sql.read_chapter(read, limit, connection)
         if rest is not None and rest.before is None:
             rest = rest._replace(before=self._state.head + 1)
-        rows = self._decoded(stored, read.on_corrupt)
-        if read.before is None and rest is None and len(rows) == len(stored):
+        found = self._decoded(stored, read.on_corrupt)
+        if read.before is None and rest is None and len(found) == len(stored):
             self._latest.put(read.agent_id, head, stored)
-        return Slice(rows, head, rest, self._state.removed_at)
+        return Slice(found, head, rest, self._state.removed_at)
 
     def _row(self, read: ReadRow, connection: sqlite3.Connection) -> list[Row]:
         return self._decoded(sql.read_row(read, connection), "raise")
 
     def _decoded(self, stored: Sequence[StoredRow], on_corrupt: OnCorrupt) -> list[Row]:
-        return sql.decoded(stored, on_corrupt, self._session_id)
+        return rows.decoded(stored, on_corrupt, self._session_id)
 
     async def _call(self, procedure: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run a procedure in the connection's thread."""

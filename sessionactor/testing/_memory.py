@@ -36,7 +36,7 @@ from sessionactor._requests import (
     ReadRows,
     Write,
 )
-from sessionactor._sql import decoded
+from sessionactor._rows import decoded
 from sessionactor._store import OpenStore, Slice, Store
 from sessionactor._times import now
 

@@ -1,0 +1,8 @@
+"""Speed beside other stores: `make bench` measures and writes `results.md`.
+
+harness       rounds, medians, targets, tables
+candidates    this package, raw sqlite3, naive aiosqlite
+peers         the session stores of agent frameworks
+workloads     messages, callers, clocks
+scenarios     what is measured, a function each
+"""

@@ -1,0 +1,91 @@
+"""Stored rows as calls return them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from sessionactor._codec import UndecodableError, decode, decode_all
+from sessionactor._deciding import StoredRow
+from sessionactor._errors import CorruptRowError
+from sessionactor._records import Row
+from sessionactor._requests import OnCorrupt
+from sessionactor._times import from_microseconds
+
+
+def decoded(stored: Sequence[StoredRow], on_corrupt: OnCorrupt, session_id: str) -> list[Row]:
+    """Stored rows as calls return them.
+
+    Raises:
+        CorruptRowError: one cannot be decoded, and `on_corrupt` is `"raise"`.
+    """
+    with contextlib.suppress(*_CORRUPT):  # by a row that is large, marked or corrupt
+        return _rows(stored, decode_all([row[2] for row in stored]))
+    rows = []
+    for row in stored:
+        try:
+            rows += _rows([row], [decode(row[2])])
+        except _CORRUPT as error:
+            if on_corrupt == "skip":
+                continue
+            raise CorruptRowError(
+                f"row {row[0]} of session {session_id!r} cannot be decoded ({error});"
+                ' on_corrupt="skip" passes over it',
+                db_id=row[0],
+                session_id=session_id,
+            ) from error
+    return rows
+
+
+_CORRUPT: Final = (UndecodableError, TypeError, ValueError, OverflowError, OSError)
+
+
+def _rows(stored: Sequence[StoredRow], messages: Sequence[dict[Any, Any]]) -> list[Row]:
+    if not {type(row[1]) for row in stored} <= {str}:
+        raise UndecodableError("its agent is not text")
+    new = tuple.__new__  # as Row(…), without a call in between
+    return [
+        new(
+            Row,
+            (db_id, agent_id, message, from_microseconds(at), mark == 1,
+             keep_from, key, parent, turn, revision),
+        )
+        for (db_id, agent_id, _, at, mark, keep_from, key, parent, turn, revision), message in zip(
+            stored, messages, strict=True
+        )
+    ]  # fmt: skip
+
+
+class Prepared(NamedTuple):
+    """A row without its message decoded: all that reading it again can share."""
+
+    before: tuple[int, str]
+    data: bytes
+    after: tuple[Any, ...]
+
+
+def prepared(stored: Iterable[StoredRow]) -> list[Prepared]:
+    """Rows as the cache keeps them."""
+    return [
+        Prepared(
+            (db_id, agent_id),
+            data,
+            (from_microseconds(at), mark == 1, keep_from, key, parent, turn, revision),
+        )
+        for db_id, agent_id, data, at, mark, keep_from, key, parent, turn, revision in stored
+    ]
+
+
+def finished(rows: Sequence[Prepared]) -> list[Row]:
+    """Rows with fresh messages, of rows that were decoded before."""
+    datas = [row.data for row in rows]
+    try:
+        messages = decode_all(datas)
+    except UndecodableError:  # large or marked
+        messages = [decode(data) for data in datas]
+    new = tuple.__new__
+    return [
+        new(Row, (*before, message, *after))
+        for (before, _, after), message in zip(rows, messages, strict=True)
+    ]

@@ -1,0 +1,358 @@
+"""Session files that come, go and change their names by other hands, while nobody uses them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waiting import eventually
+
+from sessionactor import (
+    Session,
+    SessionExistsError,
+    SessionNotFoundError,
+    SessionRegistry,
+)
+
+HELLO = {"role": "user", "content": "hello"}
+
+
+def say(content: object) -> dict[str, object]:
+    return {"role": "user", "content": content}
+
+
+def entries(directory: Path) -> list[str]:
+    """What is in a directory of sessions besides the lock file."""
+    return sorted(set(os.listdir(directory)) - {".sessionactor.lock"})
+
+
+async def contents(session: Session) -> list[Any]:
+    return [row.message["content"] for row in await session.messages()]
+
+
+def query(path: Path, sql: str) -> list[Any]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+async def elsewhere(directory: Path, session_id: str, name: str, *messages: object) -> Path:
+    """A session's file, made in another directory."""
+    async with SessionRegistry(directory) as registry:
+        session = await registry.start(session_id, name=name)
+        await session.extend("one", [say(message) for message in messages])
+        assert session.path is not None
+        return session.path
+
+
+Look = Callable[[SessionRegistry], Awaitable[Any]]
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda registry: registry.find("n"),
+        lambda registry: registry.find_by_id("a"),
+        lambda registry: registry.find_by_name("n"),
+        lambda registry: registry.exists("a"),
+        lambda registry: registry.session("a").messages(),
+        lambda registry: registry.stop("a"),
+    ],
+    ids=["find", "by id", "by name", "exists", "messages", "stop"],
+)
+async def test_a_file_that_was_copied_in_is_found(tmp_path: Path, look: Look) -> None:
+    source = await elsewhere(tmp_path / "other", "a", "n", 1, 2)
+    directory = tmp_path / "d"
+    async with SessionRegistry(directory) as registry:
+        assert not await registry.exists("a")
+        shutil.copyfile(source, directory / source.name)
+        await look(registry)
+        assert await contents(registry.session("a")) == [1, 2]
+        assert registry.session("a").name == "n"
+    assert entries(directory) == ["a_n.db"]
+
+
+async def test_a_file_that_was_copied_in_is_started_and_no_second_one_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.02)  # as of a large directory
+        return scandir(*arguments)
+
+    source = await elsewhere(tmp_path / "other", "a", "n", 1, 2)
+    directory = tmp_path / "d"
+    monkeypatch.setattr(os, "scandir", slow)
+    async with SessionRegistry(directory) as registry:
+        await registry.start("b", name="n")
+        assert not await registry.exists("a")
+        shutil.copyfile(source, directory / source.name)
+        assert await contents(await registry.start("a", name="n")) == [1, 2]
+        with pytest.raises(SessionExistsError):
+            await registry.start("a", name="other")
+    assert entries(directory) == ["a_n.db", "b_n.db"]
+
+
+async def test_a_file_that_was_copied_to_another_id_and_name_is_another_session(
+    tmp_path: Path,
+) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        original = await registry.start("a", name="n")
+        await original.append("one", say(1))
+        await registry.stop("a")
+        shutil.copyfile(tmp_path / "a_n.db", tmp_path / "b_m.db")
+        copy = registry.session("b")
+        assert await contents(copy) == [1]
+        assert copy.name == "m"
+        await copy.append("one", say(2))
+        assert await contents(original) == [1]
+        assert [file.session_id for file in await registry.find("*")] == ["b", "a"]
+    for entry, identity in (("a_n.db", ("a", "n")), ("b_m.db", ("b", "m"))):
+        assert query(tmp_path / entry, "SELECT session_id, name FROM session") == [identity]
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda registry: registry.session("a").messages(),
+        lambda registry: registry.session("a").append("one", HELLO),
+        lambda registry: registry.session("a").rename("other"),
+        lambda registry: registry.find_by_id("a"),
+        lambda registry: registry.find_by_name("n"),
+        lambda registry: registry.stop("a"),
+    ],
+    ids=["messages", "append", "rename", "by id", "by name", "stop"],
+)
+async def test_a_file_that_was_removed_is_not_there_any_more(tmp_path: Path, look: Look) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        await (await registry.start("a", name="n")).append("one", HELLO)
+        await registry.stop("a")
+        (tmp_path / "a_n.db").unlink()
+        with pytest.raises(SessionNotFoundError):
+            await look(registry)
+        assert not await registry.exists("a")
+        assert await registry.find("*") == []
+        assert await registry.delete("a") is False
+        again = await registry.start("a", name="other")
+        assert await again.messages() == []
+    assert entries(tmp_path) == ["a_other.db"]
+
+
+async def test_a_session_whose_file_was_removed_does_not_exist(tmp_path: Path) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        await registry.start("a", name="n")
+        await registry.stop("a")
+        (tmp_path / "a_n.db").unlink()
+        assert not await registry.exists("a")
+
+
+async def test_deleting_a_session_whose_file_was_removed_is_false(tmp_path: Path) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        await registry.start("a", name="n")
+        await registry.stop("a")
+        (tmp_path / "a_n.db").unlink()
+        assert await registry.delete("a") is False
+
+
+@pytest.mark.parametrize("name", ["n", "other", None])
+async def test_a_session_whose_file_was_removed_can_be_started_anew_at_once(
+    tmp_path: Path, name: str | None
+) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        await (await registry.start("a", name="n")).append("one", HELLO)
+        await registry.stop("a")
+        (tmp_path / "a_n.db").unlink()
+        session = await registry.start("a", name=name)
+        assert await session.messages() == []
+        assert name in (session.name, None)
+    assert len(entries(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda registry: registry.session("a").messages(),
+        lambda registry: registry.find("*"),
+        lambda registry: registry.find_by_id("a"),
+        lambda registry: registry.find_by_name("new"),
+        lambda registry: registry.exists("a"),
+        lambda registry: registry.start("a"),
+        lambda registry: registry.start("a", name="new"),
+    ],
+    ids=["messages", "find", "by id", "by name", "exists", "start", "start by name"],
+)
+async def test_a_file_whose_name_was_changed_is_the_session_under_its_new_name(
+    tmp_path: Path, look: Look
+) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        session = await registry.start("a", name="old")
+        await session.append("one", say(1))
+        await registry.stop("a")
+        os.rename(tmp_path / "a_old.db", tmp_path / "a_new.db")
+        await look(registry)
+        assert await contents(session) == [1]
+        assert session.name == "new"
+        assert (await registry.find_by_id("a")).path == tmp_path / "a_new.db"
+        with pytest.raises(SessionExistsError):
+            await registry.start("a", name="old")
+    assert entries(tmp_path) == ["a_new.db"]
+
+
+async def test_a_file_whose_id_was_changed_is_the_session_of_that_id(tmp_path: Path) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        await (await registry.start("a", name="n")).append("one", say(1))
+        await registry.stop("a")
+        os.rename(tmp_path / "a_n.db", tmp_path / "b_n.db")
+        assert await contents(registry.session("b")) == [1]
+        with pytest.raises(SessionNotFoundError):
+            await registry.session("a").messages()
+        assert not await registry.exists("a")
+        assert (await registry.find_by_name("n")).session_id == "b"
+
+
+async def test_a_file_that_was_put_back_from_a_copy_is_what_is_read(tmp_path: Path) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        session = await registry.start("a", name="n")
+        await session.append("one", say(1))
+        await registry.stop("a")
+        copy = (tmp_path / "a_n.db").read_bytes()
+        await session.append("one", say(2))
+        assert len((await session.messages_from_latest_checkpoint()).rows) == 2
+        await registry.stop("a")
+        (tmp_path / "a_n.db").write_bytes(copy)
+        assert len((await session.messages_from_latest_checkpoint()).rows) == 1
+        assert await session.append("one", say("other")) == 2
+        assert await contents(session) == [1, "other"]
+
+
+async def test_a_directory_that_vanished_is_a_storage_error_or_an_empty_one(
+    tmp_path: Path,
+) -> None:
+    async with SessionRegistry(tmp_path / "d") as registry:
+        session = await registry.start("a", name="n")
+        await registry.stop("a")
+        shutil.rmtree(tmp_path / "d")
+        for call in (
+            lambda: session.messages(),
+            lambda: registry.start("b"),
+            lambda: registry.find("*"),
+        ):
+            with pytest.raises((OSError, SessionNotFoundError)):
+                await call()
+
+
+async def test_many_misses_share_a_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = 0
+    scandir = os.scandir
+
+    def counting(*arguments: Any) -> Any:
+        nonlocal scans
+        scans += 1
+        return scandir(*arguments)
+
+    async with SessionRegistry(tmp_path) as registry:
+        (tmp_path / "new_file.db").touch()
+        monkeypatch.setattr(os, "scandir", counting)
+        found = await asyncio.gather(*(registry.exists(f"nobody{n}") for n in range(500)))
+        assert not any(found)
+        assert 1 <= scans <= 3
+
+
+async def test_the_index_stays_true_while_it_is_made_again(tmp_path: Path) -> None:
+    async with SessionRegistry(tmp_path, max_active=8) as registry:
+        expected: dict[str, str] = {}
+        living = True
+
+        async def disturb() -> None:
+            number = 0
+            while living:
+                number += 1
+                (tmp_path / f"foreign_{number % 5}.txt").write_text(str(number))
+                (tmp_path / f"foreign_{number % 5}.txt").unlink()
+                await registry.find("*")
+
+        async def live(session_id: str) -> None:
+            for n in range(6):
+                session = await registry.start(session_id, name=f"n{n}")
+                await session.append("one", say(n))
+                await session.rename(f"m{n}")
+                assert (await registry.find_by_id(session_id)).name == f"m{n}"
+                if n < 5:
+                    assert await registry.delete(session_id)
+                    assert not await registry.exists(session_id)
+            expected[session_id] = "m5"
+
+        disturber = asyncio.create_task(disturb())
+        await asyncio.gather(*(live(f"s{n}") for n in range(12)))
+        living = False
+        await disturber
+        found = await registry.find("*")
+        assert {file.session_id: file.name for file in found} == expected
+        assert expected == dict.fromkeys((f"s{n}" for n in range(12)), "m5")
+    assert entries(tmp_path) == sorted(f"s{n}_m5.db" for n in range(12))
+
+
+class Pause:
+    """A point that a thread comes to, and goes on from when it is told to."""
+
+    def __init__(self) -> None:
+        self._reached, self._go_on = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self._reached.set()
+        assert self._go_on.wait(20)
+
+    async def reached(self) -> None:
+        await eventually(self._reached.is_set)
+
+    def end(self) -> None:
+        self._go_on.set()
+
+
+async def test_what_happens_during_a_scan_is_known_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir, link = os.scandir, os.link
+    scanned, linking = Pause(), Pause()
+
+    def scan(*arguments: Any) -> Any:
+        with scandir(*arguments) as listing:
+            seen = list(listing)
+        scanned()
+        return nullcontext(seen)
+
+    def make(*arguments: Any, **more: Any) -> None:
+        linking()
+        link(*arguments, **more)
+
+    async with SessionRegistry(tmp_path) as registry:
+        for session_id in ("moved", "gone"):
+            await registry.start(session_id, name="n")
+        monkeypatch.setattr(os, "link", make)
+        creating = asyncio.create_task(registry.start("new", name="n"))
+        await linking.reached()
+        monkeypatch.setattr(os, "scandir", scan)
+        (tmp_path / "other_hand.db").touch()
+        missing = asyncio.create_task(registry.exists("nobody"))
+        await scanned.reached()  # the listing is made; now it becomes outdated
+        linking.end()
+        await creating
+        await registry.session("moved").rename("m")
+        await registry.delete("gone")
+        scanned.end()
+        assert not await missing
+        monkeypatch.undo()
+        assert registry.session("new").path == tmp_path / "new_n.db"
+        assert registry.session("moved").path == tmp_path / "moved_m.db"
+        with pytest.raises(SessionNotFoundError):
+            registry.session("gone").path  # noqa: B018
+        assert [file.session_id for file in await registry.find("*")] == ["moved", "new"]

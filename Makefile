@@ -33,6 +33,10 @@ clean:
 	rm -rf .venv .venv-bench .venv-lowest .venv-wheel dist build
 
 .venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' \
+		|| { echo "Python's venv is missing; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
@@ -42,8 +46,7 @@ clean:
 	.venv-bench/bin/python -m pip install --quiet --editable . -r benchmarks/requirements.txt
 	touch $@
 
-# The lowest supported versions of the three dependencies.
-test-lowest: .venv-lowest/ready
+test-lowest: .venv-lowest/ready  ## all tests, with the lowest supported dependencies
 	.venv-lowest/bin/python -m pytest
 
 .venv-lowest/ready: pyproject.toml

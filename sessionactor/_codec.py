@@ -16,7 +16,7 @@ import reprlib
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from functools import cache
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ MAX_DEPTH: Final = 256
 _TUPLE, _SET, _FROZENSET, _DATETIME, _INTEGER = -17, -18, -19, -20, -21
 _SEQUENCES: Final[dict[type, int]] = {tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
 _SCALARS: Final = frozenset({str, int, float, bool, type(None), bytes})
+_MICROSECOND: Final = timedelta(microseconds=1)
 _CHUNK_BYTES: Final = 1 << 18
 _BUFFER_BYTES: Final = 2**31 - 1
 # The complement of the bytes that can head a container: at most as many containers nest.
@@ -187,8 +188,7 @@ def _special(value: Any) -> Any:
     if kind is int:
         return _extension(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
     if isinstance(value, datetime):
-        text = datetime.isoformat(value)
-        return _extension(_DATETIME, (text + "f" if value.fold else text).encode())
+        return _extension(_DATETIME, _time_text(value).encode())
     return _base(value)
 
 
@@ -247,12 +247,7 @@ def _unpack(data: bytes, **hooks: Callable[..., Any]) -> Any:
 
 def _leaf(code: int, data: bytes) -> Any:
     if code == _DATETIME:
-        text = data.decode("ascii")
-        return (
-            datetime.fromisoformat(text[:-1]).replace(fold=1)
-            if text.endswith("f")
-            else datetime.fromisoformat(text)
-        )
+        return _time(data.decode("ascii"))
     if code == _INTEGER:
         return int.from_bytes(data, "big", signed=True)
     if code in _MARKERS and not data:
@@ -260,6 +255,22 @@ def _leaf(code: int, data: bytes) -> Any:
     if code < 0:
         raise ValueError(f"unknown extension {code}")
     return msgpack.ExtType(code, data)
+
+
+def _time_text(value: datetime) -> str:
+    text = datetime.combine(value.date(), value.time()).isoformat()
+    fold = "f" if value.fold else ""
+    offset = value.utcoffset()
+    # Apart from the rest: some releases of Python misread offsets below a second.
+    return f"{text}{fold}" if offset is None else f"{text}{fold}@{offset // _MICROSECOND}"
+
+
+def _time(text: str) -> datetime:
+    local, aware, offset = text.partition("@")
+    value = datetime.fromisoformat(local.removesuffix("f")).replace(fold=local.endswith("f"))
+    if aware:
+        return value.replace(tzinfo=timezone(int(offset) * _MICROSECOND))
+    return value
 
 
 class _Rebuilder:

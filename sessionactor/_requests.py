@@ -1,4 +1,4 @@
-"""What travels through a mailbox: one immutable, plain value per operation.
+"""What travels through a mailbox and back: one immutable, plain value per operation.
 
 A `Write` is the only mutation: operations that happen all or not at all. It holds
 nothing but ints, strings and bytes, so it can be sent, logged and replayed.
@@ -7,6 +7,8 @@ nothing but ints, strings and bytes, so it can be sent, logged and replayed.
 from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, TypeAlias
+
+from sessionactor._records import Row
 
 MAX_ID: Final = 2**63 - 1
 """The largest integer that SQLite holds."""
@@ -90,6 +92,16 @@ class ReadRevision(NamedTuple):
     """The session's revision."""
 
 
+class Slice(NamedTuple):
+    """Rows of a read, and how to go on where there are more."""
+
+    rows: list[Row]
+    checkpoint_id: int | None
+    rest: ReadRows | None
+    removed_at: int
+    """The revision of the newest removal: where it differs, slices do not belong together."""
+
+
 Read: TypeAlias = ReadRows | ReadChapter | ReadRow | ReadMetadata | ReadRevision
 Request: TypeAlias = Write | Read
 
@@ -106,6 +118,7 @@ __all__ = [
     "ReadRows",
     "Request",
     "SaveMetadata",
+    "Slice",
     "Truncate",
     "Write",
 ]

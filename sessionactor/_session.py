@@ -16,9 +16,9 @@ from sessionactor._requests import (
     ReadMetadata,
     ReadRevision,
     ReadRows,
+    Slice,
     Write,
 )
-from sessionactor._store import Slice
 
 _PATIENCE: Final = 3
 """How often a long read begins again because rows were removed, before it takes one turn."""

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import aiosqlite
 
@@ -26,20 +26,11 @@ from sessionactor._requests import (
     ReadRevision,
     ReadRow,
     ReadRows,
+    Slice,
     Write,
 )
 
 _T = TypeVar("_T")
-
-
-class Slice(NamedTuple):
-    """Rows of a read, and how to go on where there are more."""
-
-    rows: list[Row]
-    checkpoint_id: int | None
-    rest: ReadRows | None
-    removed_at: int
-    """The revision of the newest removal: where it differs, slices do not belong together."""
 
 
 class Store(Protocol):

@@ -34,10 +34,11 @@ from sessionactor._requests import (
     ReadRevision,
     ReadRow,
     ReadRows,
+    Slice,
     Write,
 )
 from sessionactor._rows import decoded
-from sessionactor._store import OpenStore, Slice, Store
+from sessionactor._store import OpenStore, Store
 from sessionactor._times import now
 
 _ID: Final = itemgetter(0)

@@ -3,7 +3,7 @@
 How a request travels, each layer importing only what stands above it:
 
     errors, records, requests, words, names, times     leaves
-    codec, schema, paging, deciding, rows              pure
+    codec, digest, schema, paging, deciding, rows      pure
     files, ownership, sql, chapters, opening, store,
     directory, scan, disk                              what touches the disk
     mailbox                                            the queue in front of an actor

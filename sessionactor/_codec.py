@@ -11,7 +11,6 @@ Source of the format: the msgpack specification, https://github.com/msgpack/msgp
 
 from __future__ import annotations
 
-import hashlib
 import reprlib
 import threading
 from bisect import bisect_left
@@ -120,17 +119,6 @@ def decode_all(datas: Sequence[bytes]) -> list[dict[Any, Any]]:
     return messages
 
 
-def digest(agent_id: str, data: bytes) -> bytes:
-    """A digest of an agent and its message in which the order of maps and sets does not count.
-
-    Raises:
-        UndecodableError: `data` is not an encoded message.
-    """
-    return hashlib.blake2b(
-        agent_id.encode() + b"\0" + _canonical(decode(data)), digest_size=16
-    ).digest()
-
-
 class _Packers(threading.local):
     """The packers of one event loop's thread: they keep a buffer, and one caller at a time."""
 
@@ -140,7 +128,7 @@ class _Packers(threading.local):
 
 
 def _packer(unicode_errors: str | None) -> msgpack.Packer:
-    return msgpack.Packer(default=_special, strict_types=True, unicode_errors=unicode_errors)
+    return msgpack.Packer(default=special, strict_types=True, unicode_errors=unicode_errors)
 
 
 def _nested(value: Any, levels: int) -> Any:
@@ -180,7 +168,7 @@ def _extension(code: int, data: bytes = b"") -> msgpack.ExtType:
     return msgpack.ExtType._make((code, data))
 
 
-def _special(value: Any) -> Any:
+def special(value: Any) -> Any:
     """What msgpack cannot hold, as something that it can: the packer's `default`."""
     kind = type(value)
     if kind is tuple or kind is set or kind is frozenset:
@@ -198,7 +186,7 @@ def _base(value: Any) -> Any:
         return str.__str__(value)
     if isinstance(value, int):
         number = int.__int__(value)
-        return number if -(2**63) <= number < 2**64 else _special(number)
+        return number if -(2**63) <= number < 2**64 else special(number)
     if isinstance(value, float):
         return float.__float__(value)
     if isinstance(value, bytes | bytearray):
@@ -298,30 +286,6 @@ class _Rebuilder:
         """Refuse markers that no array began with."""
         if self._markers_left:
             raise ValueError("a marker outside of an array")
-
-
-def _canonical(value: Any) -> bytes:
-    kind = type(value)
-    if kind is str:
-        return b"str:%b" % value.encode("utf-8", "surrogatepass")
-    if kind is dict:
-        parts = sorted(_counted(_canonical(key)) + _canonical(item) for key, item in value.items())
-    elif kind is set or kind is frozenset:
-        parts = sorted(map(_canonical, value))
-    elif kind is list or kind is tuple:
-        parts = list(map(_canonical, value))
-    else:
-        scalar: bytes = msgpack.packb(value, default=_special, strict_types=True)
-        return scalar
-    # A hash for each container keeps the cost linear in the size, however deep.
-    hashed = hashlib.blake2b(kind.__name__.encode(), digest_size=16)
-    for part in parts:
-        hashed.update(_counted(part))
-    return hashed.digest()
-
-
-def _counted(part: bytes) -> bytes:
-    return b"%d:%b" % (len(part), part)
 
 
 def _locate(message: dict[Any, Any]) -> tuple[str, str] | None:

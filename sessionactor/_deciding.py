@@ -11,7 +11,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
-from sessionactor._codec import UndecodableError, digest
+from sessionactor._codec import UndecodableError
+from sessionactor._digest import digest
 from sessionactor._errors import (
     IdempotencyError,
     InvalidValueError,

@@ -61,13 +61,14 @@ def main() -> None:
 
 async def _run(settings: Settings, names: Sequence[str]) -> str:
     parts: list[str] = []
+    load = os.getloadavg()[0]
 
     def tell(part: str) -> None:
         print(part, flush=True)
         parts.append(part)
 
     tell(INTRODUCTION.format(rounds=settings.rounds))
-    tell(_machine())
+    tell(_machine(load))
     await warm_up()
     gc.freeze()  # what is imported by now does not weigh on anyone's garbage collections
     sections: list[Section] = []
@@ -82,7 +83,7 @@ async def _run(settings: Settings, names: Sequence[str]) -> str:
     return "\n".join(parts)
 
 
-def _machine() -> str:
+def _machine(load: float) -> str:
     """What was measured, and on what."""
     with data_directory() as directory:
         with closing(sqlite3.connect(directory / "default.db")) as connection:
@@ -95,8 +96,8 @@ def _machine() -> str:
     absent = sorted({peer.distribution for peer in PEERS} - set(versions))
     lines = [
         f"- Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},"
-        f" {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs;"
-        f" a write and fsync of 4 KB takes {sync_ms:.2g} ms (median)",
+        f" {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs,"
+        f" load {load:.1f} before; a write and fsync of 4 KB takes {sync_ms:.2g} ms (median)",
         f"- {', '.join(f'{name} {number}' for name, number in versions.items())}",
         "- peers leave `synchronous` alone, which in WAL mode is FULL here"
         if level == 2

@@ -9,6 +9,7 @@ import os
 import platform
 import sqlite3
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -74,9 +75,14 @@ async def _run(settings: Settings, names: Sequence[str]) -> str:
     sections: list[Section] = []
     for name in names:
         start = perf_counter()
-        for section in await SCENARIOS[name](settings):
+        try:
+            measured = await SCENARIOS[name](settings)
+        except Exception as error:  # the other scenarios can still be measured
+            traceback.print_exc()
+            measured = [Section(name, f"Fails: {error!r}", (f"{name}: fails: {error!r}",))]
+        for section in measured:
             tell(f"## {section.title}\n\n{section.text}\n")
-            sections.append(section)
+        sections += measured
         print(f"{name}: {perf_counter() - start:.0f} s", file=sys.stderr)
     missed = [sentence for section in sections for sentence in section.missed]
     tell("## Targets missed\n\n" + "\n".join(f"- {line}" for line in missed or ["none"]) + "\n")

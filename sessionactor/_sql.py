@@ -31,6 +31,10 @@ STATE: Final = "SELECT session_id, name, high_water, revision, last_at FROM sess
 HEAD: Final = "SELECT id, inserted_at, revision FROM messages ORDER BY id DESC LIMIT 1"
 REMOVED_AT: Final = "SELECT revision FROM removals ORDER BY rowid DESC LIMIT 1"
 INSERT: Final = f"INSERT INTO messages ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_PLAIN: Final = (
+    "INSERT INTO messages (id, agent_id, data, inserted_at, checkpoint, revision)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
 INSERT_KEY: Final = "INSERT INTO keys (key, message_id, digest) VALUES (?, ?, ?)"
 REMOVE: Final = "DELETE FROM messages WHERE id >= ?"
 LOG_REMOVAL: Final = "INSERT INTO removals (first_id, revision) VALUES (?, ?)"
@@ -64,6 +68,9 @@ NEWEST_CHECKPOINT: Final = (
 NEWEST_CHECKPOINT_OF_AGENT: Final = NEWEST_CHECKPOINT.replace(
     "AND id", "AND agent_id = :agent_id AND id"
 )
+
+_PLAIN: Final = (None, None, None, None)
+"""What a row that has neither `keep_from` nor key, parent and turn holds there."""
 
 _CALL: Final = "CALL"
 
@@ -142,7 +149,7 @@ def commit(
     if not steps:
         return decision
     if _is_lone_row(steps):  # one statement is a transaction by itself
-        cursor.execute(INSERT, steps[0].rows[0])
+        _insert(steps[0].rows, cursor)
         return decision
     cursor.execute("BEGIN IMMEDIATE")
     try:
@@ -164,7 +171,7 @@ def _apply(decision: Decision, cursor: sqlite3.Cursor) -> None:
     for step in decision.steps:
         match step:
             case InsertRows(rows, keys):
-                cursor.executemany(INSERT, rows)
+                _insert(rows, cursor)
                 if keys:
                     cursor.executemany(INSERT_KEY, keys)
             case RemoveRows():
@@ -177,6 +184,21 @@ def _apply(decision: Decision, cursor: sqlite3.Cursor) -> None:
     if not only_rows:
         _, high_water, revision, last_at, _ = decision.state
         cursor.execute(SAVE_STATE, (high_water, revision, last_at))
+
+
+def _insert(rows: list[StoredRow], cursor: sqlite3.Cursor) -> None:
+    if any(row[5:9] != _PLAIN for row in rows):
+        cursor.executemany(INSERT, rows)
+        return
+    # Nearly all rows. Of every `bytes` and `None` sqlite3 asks how to adapt it, which costs
+    # more than storing it does; of a `bytearray` it does not.
+    cursor.executemany(
+        INSERT_PLAIN,
+        (
+            (db_id, agent_id, bytearray(data), at, checkpoint, revision)
+            for db_id, agent_id, data, at, checkpoint, _, _, _, _, revision in rows
+        ),
+    )
 
 
 class _Content:

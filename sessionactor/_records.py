@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 
 class Row(NamedTuple):
@@ -27,6 +28,8 @@ class Row(NamedTuple):
     turn: str | None
     revision: int
     """The session's revision that last changed this row."""
+    updated_at: datetime | None = None
+    """When its message was last replaced; aware, UTC."""
 
 
 class Page(NamedTuple):
@@ -43,6 +46,79 @@ class SessionFile(NamedTuple):
     path: Path | None
     session_id: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """What is known of a session; all times aware, UTC."""
+
+    session_id: str
+    name: str
+    path: Path | None
+    """In memory `None`."""
+    created_at: datetime
+    last_activity: datetime
+    """When it was last changed; of one that never was, when it was created."""
+    message_count: int
+    agent_alias: str | None
+    channel_id: str | None
+    room_id: str | None
+    sender_id: str | None
+    state: Literal["idle", "running", "error", "interrupted", "importing"]
+    """`interrupted`: it was running, and whoever ran it is gone."""
+    turn_id: str | None
+    turn_started_at: datetime | None
+    parent: str | None
+    """The message that it was forked before: `"<session id>/<db_id>"`."""
+    revision: int
+    active: bool
+    """Whether its actor runs now, in this registry."""
+
+
+class SessionList(NamedTuple):
+    """A page of a listing."""
+
+    sessions: list[SessionInfo]
+    cursor: str | None
+    """For the next page; `None`: this is the end."""
+
+
+class SearchHit(NamedTuple):
+    """A message that a search found."""
+
+    session_id: str
+    name: str
+    db_id: int
+    agent_id: str
+    inserted_at: datetime
+    snippet: str
+    """The text around the first match."""
+
+
+class ChildRow(NamedTuple):
+    """A row, and the session that it is of."""
+
+    session_id: str
+    name: str
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupReport:
+    """What a clean-up did, or in a dry run would do."""
+
+    deleted: tuple[str, ...]
+    """Ids."""
+    failed: Mapping[str, Exception]
+    """Id -> why it could not be deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompactReport:
+    """What compacting came to, in bytes of the session's files."""
+
+    size_before: int
+    size_after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +139,15 @@ class RegistryStatistics:
     crashes: int
 
 
-__all__ = ["Page", "RegistryStatistics", "Row", "SessionFile"]
+__all__ = [
+    "ChildRow",
+    "CleanupReport",
+    "CompactReport",
+    "Page",
+    "RegistryStatistics",
+    "Row",
+    "SearchHit",
+    "SessionFile",
+    "SessionInfo",
+    "SessionList",
+]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from sessionactor._changes import ContextField, Status, StoredKey, StoredRow
 from sessionactor._records import Row
 
 MAX_ID: Final = 2**63 - 1
@@ -28,10 +29,35 @@ class Append(NamedTuple):
     turn: str | None = None
 
 
+class Update(NamedTuple):
+    """Store another message in a row; without an id in the newest one, of that agent if given."""
+
+    db_id: int | None
+    data: bytes
+    agent_id: str | None = None
+
+
 class Truncate(NamedTuple):
-    """Remove the row `from_id` and all later ones."""
+    """Remove the row `from_id` and all later ones; from further down, to cut no turn."""
 
     from_id: int
+    whole_turns: bool = False
+
+
+class Remove(NamedTuple):
+    """Remove these rows."""
+
+    db_ids: tuple[int, ...]
+
+
+class RemoveLast(NamedTuple):
+    """Remove the newest row, of that agent if given."""
+
+    agent_id: str | None = None
+
+
+class Clear(NamedTuple):
+    """Remove all rows."""
 
 
 class SaveMetadata(NamedTuple):
@@ -40,7 +66,87 @@ class SaveMetadata(NamedTuple):
     items: tuple[tuple[str, str | None], ...]
 
 
-Operation: TypeAlias = Append | Truncate | SaveMetadata
+class SetContext(NamedTuple):
+    """Set these fields of the routing context."""
+
+    items: tuple[tuple[ContextField, str | None], ...]
+
+
+class SetName(NamedTuple):
+    """Give the session another name."""
+
+    name: str
+
+
+class SetState(NamedTuple):
+    """Set the state; any but `running` ends all open turns."""
+
+    state: Literal["idle", "running", "error"]
+    turn_id: str | None = None
+
+
+class Begin(NamedTuple):
+    """Open a turn of an agent, and be `running`."""
+
+    turn_id: str
+    agent_id: str
+
+
+class End(NamedTuple):
+    """Close a turn: `idle` then, or `error`, unless another turn is open."""
+
+    turn_id: str
+    failed: bool = False
+
+
+class Discard(NamedTuple):
+    """Close a turn and remove its rows."""
+
+    turn_id: str
+
+
+class Restore(NamedTuple):
+    """Take over rows of another session as they are: into an empty one, or as the rest of it.
+
+    Accepted only after the row `after`. The last part sets the rest of what a session is.
+    """
+
+    after: int
+    rows: tuple[StoredRow, ...]
+    keys: tuple[StoredKey, ...] = ()
+    final: Restored | None = None
+
+
+class Restored(NamedTuple):
+    """What a restored session is besides its rows."""
+
+    high_water: int
+    revision: int
+    created_at: int
+    last_at: int
+    parent: str | None
+    context: tuple[tuple[ContextField, str | None], ...]
+    metadata: tuple[tuple[str, str | None], ...]
+    status: Status
+    closed_turns: tuple[str, ...]
+
+
+Operation: TypeAlias = (
+    Append
+    | Update
+    | Truncate
+    | Remove
+    | RemoveLast
+    | Clear
+    | SaveMetadata
+    | SetContext
+    | SetName
+    | SetState
+    | Begin
+    | End
+    | Discard
+    | Restore
+)
 
 
 class Write(NamedTuple):
@@ -66,6 +172,8 @@ class ReadRows(NamedTuple):
     """Not in slices: while it is read nothing else is served."""
     goes_on: bool = False
     """Whether this is the rest of a read."""
+    whole_turns: bool = False
+    """With `newest`: as many whole turns as fit, and at least the newest one."""
 
 
 class ReadChapter(NamedTuple):
@@ -92,33 +200,72 @@ class ReadRevision(NamedTuple):
     """The session's revision."""
 
 
+class ReadInfo(NamedTuple):
+    """What is known of the session."""
+
+
+class ReadInterrupted(NamedTuple):
+    """The rows of interrupted turns."""
+
+
+class ReadChanges(NamedTuple):
+    """What happened after a revision."""
+
+    since: int
+
+
 class Slice(NamedTuple):
     """Rows of a read, and how to go on where there are more."""
 
     rows: list[Row]
     checkpoint_id: int | None
     rest: ReadRows | None
-    removed_at: int
-    """The revision of the newest removal: where it differs, slices do not belong together."""
+    rewritten_at: int
+    """The revision of the newest removal or update: where it differs, slices do not belong
+    together."""
 
 
-Read: TypeAlias = ReadRows | ReadChapter | ReadRow | ReadMetadata | ReadRevision
+Read: TypeAlias = (
+    ReadRows
+    | ReadChapter
+    | ReadRow
+    | ReadMetadata
+    | ReadRevision
+    | ReadInfo
+    | ReadInterrupted
+    | ReadChanges
+)
 Request: TypeAlias = Write | Read
 
 __all__ = [
     "MAX_ID",
     "Append",
+    "Begin",
+    "Clear",
+    "Discard",
+    "End",
     "OnCorrupt",
     "Operation",
     "Read",
+    "ReadChanges",
     "ReadChapter",
+    "ReadInfo",
+    "ReadInterrupted",
     "ReadMetadata",
     "ReadRevision",
     "ReadRow",
     "ReadRows",
+    "Remove",
+    "RemoveLast",
     "Request",
+    "Restore",
+    "Restored",
     "SaveMetadata",
+    "SetContext",
+    "SetName",
+    "SetState",
     "Slice",
     "Truncate",
+    "Update",
     "Write",
 ]

@@ -1,0 +1,219 @@
+"""What a session's state is, and the steps in which it changes: plain values.
+
+A *step* is the smallest thing that happens to a session. Deciding a group of writes gives
+steps; applying them to a file, following them in a cache, telling subscribers and feeding the
+catalog all take the same ones, and so does whoever catches up with what happened before.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, TypeAlias
+
+StoredRow: TypeAlias = tuple[
+    int, str, bytes, int, int, int | None, str | None, str | None, str | None, int, int | None
+]
+"""`id, agent_id, data, inserted_at, checkpoint, keep_from, key, parent, turn, revision,
+updated_at`: the columns of `messages`, in their order."""
+
+Answer: TypeAlias = tuple[int | None, ...]
+"""What each operation of a write came to: an id, a count, 1 or 0 for a bool, or `None`."""
+
+StateName: TypeAlias = Literal["idle", "running", "error", "interrupted", "importing"]
+ContextField: TypeAlias = Literal["agent_alias", "channel_id", "room_id", "sender_id"]
+
+
+class Status(NamedTuple):
+    """What the session's agents are at."""
+
+    state: StateName
+    turn_id: str | None
+    turn_started_at: int | None
+    """Microseconds since the epoch."""
+
+
+IDLE = Status("idle", None, None)
+
+
+class OpenTurn(NamedTuple):
+    """A turn that was begun and has not ended."""
+
+    turn_id: str
+    agent_id: str
+    opened_at: int
+
+
+class State(NamedTuple):
+    """What deciding needs to know of a session."""
+
+    head: int
+    """The newest row's id; 0 where there is no row."""
+    high_water: int
+    """The highest id ever used."""
+    revision: int
+    last_at: int
+    """The time of the newest mutation, microseconds since the epoch; at first, of creation."""
+    rewritten_at: int = 0
+    """The revision of the newest removal or update of rows; 0 where there was none."""
+    removed: int = 0
+    """How many ids below the high-water mark have no row (any more)."""
+    status: Status = IDLE
+    turns: tuple[OpenTurn, ...] = ()
+    """The open turns, in the order of their beginning."""
+
+    @property
+    def message_count(self) -> int:
+        """How many rows there are: ids are given without gaps, so this cannot drift."""
+        return self.high_water - self.removed
+
+
+class StoredKey(NamedTuple):
+    """The first use of an idempotency key."""
+
+    key: str
+    db_id: int
+    digest: bytes
+
+
+class InsertRows(NamedTuple):
+    """Store these rows, and remember their keys."""
+
+    rows: list[StoredRow]
+    keys: list[StoredKey]
+
+
+class UpdateRow(NamedTuple):
+    """Store another message in a row; all of the row as it is then."""
+
+    row: StoredRow
+
+    @property
+    def revision(self) -> int:
+        """The revision of the update."""
+        return self.row[9]
+
+
+class RemoveRows(NamedTuple):
+    """Remove the rows from `first_id` to `last_id` (`None`: all later ones), and log it.
+
+    Without a last id, a first id of 0 clears the session.
+    """
+
+    first_id: int
+    last_id: int | None
+    revision: int
+
+
+class MergeMetadata(NamedTuple):
+    """Merge these pairs into the metadata."""
+
+    items: tuple[tuple[str, str | None], ...]
+    revision: int
+
+
+class ChangeContext(NamedTuple):
+    """Set these fields of the routing context."""
+
+    items: tuple[tuple[ContextField, str | None], ...]
+    revision: int
+
+
+class ChangeName(NamedTuple):
+    """Give the session another name."""
+
+    name: str
+    revision: int
+
+
+class ChangeStatus(NamedTuple):
+    """Set the state."""
+
+    status: Status
+    revision: int
+
+
+class BeginTurn(NamedTuple):
+    """Note an open turn."""
+
+    turn: OpenTurn
+    revision: int
+
+
+class EndTurn(NamedTuple):
+    """Close a turn for good: its id does not open again."""
+
+    turn_id: str
+    ended_at: int
+    revision: int
+
+
+Step: TypeAlias = (
+    InsertRows
+    | UpdateRow
+    | RemoveRows
+    | MergeMetadata
+    | ChangeContext
+    | ChangeName
+    | ChangeStatus
+    | BeginTurn
+    | EndTurn
+)
+
+
+class StoredInfo(NamedTuple):
+    """What is known of a session, as its file says it; times in microseconds."""
+
+    session_id: str
+    name: str
+    created_at: int
+    last_at: int
+    message_count: int
+    agent_alias: str | None
+    channel_id: str | None
+    room_id: str | None
+    sender_id: str | None
+    state: StateName
+    turn_id: str | None
+    turn_started_at: int | None
+    token: str | None
+    """Of the registry whose `running` it is: another one's is an interrupted one."""
+    parent: str | None
+    """The message that it was forked before: `"<session id>/<db_id>"`."""
+    high_water: int
+    revision: int
+
+
+class Changes(NamedTuple):
+    """What happened to a session after a revision: steps in order, up to another revision."""
+
+    steps: list[Step]
+    """A row that was changed again later comes as it is now; one that is gone does not come."""
+    upto: int
+    more: bool
+    """Whether more happened after `upto`."""
+    info: StoredInfo
+    """As it is now."""
+
+
+__all__ = [
+    "IDLE",
+    "Answer",
+    "BeginTurn",
+    "ChangeContext",
+    "ChangeName",
+    "ChangeStatus",
+    "Changes",
+    "ContextField",
+    "EndTurn",
+    "InsertRows",
+    "MergeMetadata",
+    "OpenTurn",
+    "RemoveRows",
+    "State",
+    "StateName",
+    "Status",
+    "Step",
+    "StoredInfo",
+    "StoredKey",
+    "StoredRow",
+    "UpdateRow",
+]

@@ -11,7 +11,7 @@ from sessionactor._deciding import StoredRow
 from sessionactor._errors import CorruptRowError
 from sessionactor._records import Row
 from sessionactor._requests import OnCorrupt
-from sessionactor._times import from_microseconds
+from sessionactor._times import each_from_microseconds, from_microseconds
 
 
 def decoded(stored: Sequence[StoredRow], on_corrupt: OnCorrupt, session_id: str) -> list[Row]:
@@ -44,11 +44,12 @@ _CORRUPT: Final = (UndecodableError, TypeError, ValueError, OverflowError, OSErr
 def _rows(stored: Sequence[StoredRow], messages: Sequence[dict[Any, Any]]) -> list[Row]:
     if not {type(row[1]) for row in stored} <= {str}:
         raise UndecodableError("its agent is not text")
+    times = each_from_microseconds(row[3] for row in stored)
     new = tuple.__new__  # as Row(…), without a call in between
     return [
         new(
             Row,
-            (db_id, agent_id, message, from_microseconds(at), mark == 1,
+            (db_id, agent_id, message, times[at], mark == 1,
              keep_from, key, parent, turn, revision),
         )
         for (db_id, agent_id, _, at, mark, keep_from, key, parent, turn, revision), message in zip(

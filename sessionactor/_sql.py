@@ -27,6 +27,13 @@ _COLUMNS: Final = (
 )
 _OF_AGENT: Final = "(:agent_id IS NULL OR agent_id = :agent_id)"
 
+_NOTHING: Final = (None, None, None, None)
+"""What a plain row, as nearly all are, has for `keep_from`, key, parent and turn."""
+_SEVERAL: Final = 16
+"""Plain rows of one statement."""
+_SHORT_BYTES: Final = 8 * 1024
+"""Of a message that may be copied, and that a statement may hold on to until it runs again."""
+
 STATE: Final = "SELECT session_id, name, high_water, revision, last_at FROM session"
 HEAD: Final = "SELECT id, inserted_at, revision FROM messages ORDER BY id DESC LIMIT 1"
 REMOVED_AT: Final = "SELECT revision FROM removals ORDER BY rowid DESC LIMIT 1"
@@ -35,6 +42,7 @@ INSERT_PLAIN: Final = (
     "INSERT INTO messages (id, agent_id, data, inserted_at, checkpoint, revision)"
     " VALUES (?, ?, ?, ?, ?, ?)"
 )
+INSERT_SEVERAL_PLAIN: Final = INSERT_PLAIN + ", (?, ?, ?, ?, ?, ?)" * (_SEVERAL - 1)
 INSERT_KEY: Final = "INSERT INTO keys (key, message_id, digest) VALUES (?, ?, ?)"
 REMOVE: Final = "DELETE FROM messages WHERE id >= ?"
 LOG_REMOVAL: Final = "INSERT INTO removals (first_id, revision) VALUES (?, ?)"
@@ -68,9 +76,6 @@ NEWEST_CHECKPOINT: Final = (
 NEWEST_CHECKPOINT_OF_AGENT: Final = NEWEST_CHECKPOINT.replace(
     "AND id", "AND agent_id = :agent_id AND id"
 )
-
-_PLAIN: Final = (None, None, None, None)
-"""What a row that has neither `keep_from` nor key, parent and turn holds there."""
 
 _CALL: Final = "CALL"
 
@@ -187,18 +192,21 @@ def _apply(decision: Decision, cursor: sqlite3.Cursor) -> None:
 
 
 def _insert(rows: list[StoredRow], cursor: sqlite3.Cursor) -> None:
-    if any(row[5:9] != _PLAIN for row in rows):
+    if any(row[5:9] != _NOTHING or len(row[2]) > _SHORT_BYTES for row in rows):
         cursor.executemany(INSERT, rows)
         return
-    # Nearly all rows. Of every `bytes` and `None` sqlite3 asks how to adapt it, which costs
-    # more than storing it does; of a `bytearray` it does not.
-    cursor.executemany(
-        INSERT_PLAIN,
-        (
-            (db_id, agent_id, bytearray(data), at, checkpoint, revision)
-            for db_id, agent_id, data, at, checkpoint, _, _, _, _, revision in rows
-        ),
-    )
+    several = len(rows) - len(rows) % _SEVERAL
+    for start in range(0, several, _SEVERAL):
+        cursor.execute(INSERT_SEVERAL_PLAIN, _plain(rows[start : start + _SEVERAL]))
+    cursor.executemany(INSERT_PLAIN, [_plain([row]) for row in rows[several:]])
+
+
+def _plain(rows: list[StoredRow]) -> list[object]:
+    values: list[object] = []
+    for db_id, agent_id, data, at, checkpoint, _, _, _, _, revision in rows:
+        # Of `bytes`, as of `None`, sqlite3 asks each time how to adapt it: dearer than a copy.
+        values += (db_id, agent_id, bytearray(data), at, checkpoint, revision)
+    return values
 
 
 class _Content:

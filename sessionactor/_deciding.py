@@ -228,9 +228,7 @@ class _Group:
             draft.close_turn(turn.turn_id)
         if state == "error":
             status = draft.status
-            draft.set_status(
-                Status("error", turn_id or status.turn_id, status.turn_started_at)
-            )
+            draft.set_status(Status("error", turn_id or status.turn_id, status.turn_started_at))
         else:
             draft.settle()
 

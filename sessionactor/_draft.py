@@ -21,6 +21,7 @@ from sessionactor._changes import (
     RemoveRows,
     Restored,
     State,
+    StateName,
     Status,
     Step,
     StoredKey,
@@ -245,7 +246,9 @@ class Draft:
         while True:
             turns = set(self._look_up.turns_from(bound)) if bound < self._kept_below else set()
             turns.update(row[8] for row in self._own.values() if row[8] and row[0] >= bound)
-            first = min((self._turn_rows(turn, 0)[:1] or [bound] for turn in turns), default=[bound])
+            first = min(
+                (self._turn_rows(turn, 0)[:1] or [bound] for turn in turns), default=[bound]
+            )
             if first[0] >= bound:
                 return bound
             bound = first[0]
@@ -287,9 +290,10 @@ class Draft:
         for wanted in (False, True):
             for turn in reversed(self.turns):
                 if turn.interrupted is wanted:
-                    name = "interrupted" if wanted else "running"
-                    return self.set_status(Status(name, turn.turn_id, turn.opened_at))
-        return self.set_status(otherwise)
+                    name: StateName = "interrupted" if wanted else "running"
+                    self.set_status(Status(name, turn.turn_id, turn.opened_at))
+                    return
+        self.set_status(otherwise)
 
     def set_status(self, status: Status) -> None:
         """Be in a state."""

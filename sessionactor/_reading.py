@@ -35,6 +35,9 @@ NTH_NEWEST: Final = (
     f"SELECT id FROM messages WHERE id > :after AND id < :before AND {_OF_AGENT}"
     " ORDER BY id DESC LIMIT 1 OFFSET :skip"
 )
+TURN_START: Final = (
+    f"SELECT min(id) FROM messages WHERE turn = :turn AND id > :after AND {_OF_AGENT}"
+)
 NEWEST_TURNS: Final = (
     f"SELECT id, turn FROM messages WHERE id > :after AND id < :before AND {_OF_AGENT}"
     " ORDER BY id DESC"
@@ -50,9 +53,7 @@ NEWEST_CHECKPOINT: Final = (
 NEWEST_CHECKPOINT_OF_AGENT: Final = NEWEST_CHECKPOINT.replace(
     "AND id", "AND agent_id = :agent_id AND id"
 )
-KEYS: Final = (
-    "SELECT key, message_id, digest FROM keys WHERE key > coalesce(:after, '') ORDER BY key LIMIT :n"
-)
+KEYS: Final = "SELECT key, message_id, digest FROM keys WHERE key > coalesce(:after, '') ORDER BY key LIMIT :n"
 CLOSED_TURNS: Final = "SELECT turn FROM turns WHERE closed_at IS NOT NULL ORDER BY turn"
 TURN_OF_ROWS: Final = f"SELECT {COLUMNS} FROM messages WHERE turn = ? ORDER BY id"
 
@@ -87,6 +88,11 @@ def read_rows(
         "without": read.without,
         "limit": read.limit,
     }
+    if read.whole_turns and read.limit:
+        start = _newest_whole(values, read.limit, connection)
+        after = MAX_ID if start is None else start - 1
+        values["after"] = after
+        read = read._replace(after=after, limit=None, whole_turns=False)
     newest = read.newest and read.limit is not None
     if newest and read.limit is not None and read.limit > max_rows:
         # Too many for one slice: find where they begin, and read on from there.
@@ -102,6 +108,14 @@ def read_rows(
         return rows, None
     left = None if read.limit is None else read.limit - take
     return rows, read._replace(after=rows[-1][0], limit=left, newest=False, goes_on=True)
+
+
+def _newest_whole(values: dict[str, Any], limit: int, connection: sqlite3.Connection) -> int | None:
+    def first_of(turn: str) -> int:
+        (first,) = connection.execute(TURN_START, {**values, "turn": turn}).fetchone()
+        return int(first)
+
+    return paging.newest_whole(connection.execute(NEWEST_TURNS, values), first_of, limit)
 
 
 def read_chapter(
@@ -209,9 +223,7 @@ def read_changes(since: int, max_rows: int, connection: sqlite3.Connection) -> C
     return Changes(steps, max(since, upto) if steps else upto, upto < end, loaded.info)
 
 
-def _session_changes(
-    loaded: Loaded, connection: sqlite3.Connection
-) -> list[tuple[int, Step]]:
+def _session_changes(loaded: Loaded, connection: sqlite3.Connection) -> list[tuple[int, Step]]:
     info: StoredInfo = loaded.info
     name_at, context_at, state_at = connection.execute(CHANGED_AT).fetchone()
     context = ChangeContext(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from sessionactor._codec import UndecodableError, decode, decode_all
-from sessionactor._deciding import StoredRow
+from sessionactor._changes import StoredRow
 from sessionactor._errors import CorruptRowError
 from sessionactor._records import Row
 from sessionactor._requests import OnCorrupt
@@ -50,11 +50,11 @@ def _rows(stored: Sequence[StoredRow], messages: Sequence[dict[Any, Any]]) -> li
         new(
             Row,
             (db_id, agent_id, message, times[at], mark == 1,
-             keep_from, key, parent, turn, revision),
+             keep_from, key, parent, turn, revision,
+             None if updated is None else from_microseconds(updated)),
         )
-        for (db_id, agent_id, _, at, mark, keep_from, key, parent, turn, revision), message in zip(
-            stored, messages, strict=True
-        )
+        for (db_id, agent_id, _, at, mark, keep_from, key, parent, turn, revision, updated), message
+        in zip(stored, messages, strict=True)
     ]  # fmt: skip
 
 
@@ -72,9 +72,12 @@ def prepared(stored: Iterable[StoredRow]) -> list[Prepared]:
         Prepared(
             (db_id, agent_id),
             data,
-            (from_microseconds(at), mark == 1, keep_from, key, parent, turn, revision),
+            (
+                *(from_microseconds(at), mark == 1, keep_from, key, parent, turn, revision),
+                None if updated is None else from_microseconds(updated),
+            ),
         )
-        for db_id, agent_id, data, at, mark, keep_from, key, parent, turn, revision in stored
+        for db_id, agent_id, data, at, mark, keep_from, key, parent, turn, revision, updated in stored
     ]
 
 

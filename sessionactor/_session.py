@@ -330,7 +330,7 @@ class Session:
             part = first
             while part.rest is not None:
                 part = await self._ask(part.rest)
-                if part.removed_at != first.removed_at:
+                if part.rewritten_at != first.rewritten_at:
                     break  # rows were removed in between: these slices were never together
                 first.rows.extend(part.rows)
             else:

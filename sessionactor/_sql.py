@@ -29,7 +29,6 @@ from sessionactor._changes import (
 )
 from sessionactor._deciding import Decision, decide
 from sessionactor._requests import MAX_ID, Write
-from sessionactor._times import now
 
 COLUMNS: Final = (
     "id, agent_id, data, inserted_at, checkpoint, keep_from, key, parent, turn, revision,"
@@ -43,6 +42,7 @@ _SEVERAL: Final = 16
 _SHORT_BYTES: Final = 8 * 1024
 """Of a message that may be copied, and that a statement may hold on to until it runs again."""
 
+IDENTITY: Final = "SELECT session_id, name FROM session"
 STATE: Final = (
     "SELECT session_id, name, created_at, agent_alias, channel_id, room_id, sender_id, token,"
     " parent, high_water, revision, last_at, removed, state, turn_id, turn_started_at FROM session"
@@ -178,17 +178,27 @@ def load(connection: sqlite3.Connection) -> Loaded:
     return Loaded(info.at(state, token), state)
 
 
+def read_identity(connection: sqlite3.Connection) -> tuple[str, str]:
+    """The id and name of a session, in a file of any version."""
+    found = connection.execute(IDENTITY).fetchone()
+    if found is None:
+        raise sqlite3.DatabaseError("the session table is empty")
+    session_id, name = found
+    return session_id, name
+
+
 def commit(
     session_id: str,
     group: Sequence[Write],
     state: State,
+    now: int,
     token: str,
     connection: sqlite3.Connection,
 ) -> Decision:
     """Decide and store a group in one transaction; `token` says whose `running` it is."""
     cursor = connection.cursor()
     # Only the owner writes, so that what is looked up here still holds in the transaction.
-    decision = decide(session_id, group, state, now(), _Content(cursor))
+    decision = decide(session_id, group, state, now, _Content(cursor))
     steps = decision.steps
     if not steps:
         return decision

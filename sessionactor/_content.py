@@ -98,6 +98,12 @@ class Content:
                 return reading.read_metadata(connection)
             case ReadInterrupted():
                 return self._decoded(reading.read_turns(self._interrupted(), connection), "raise")
+            case _:
+                return self._look(request, max_rows, connection)
+
+    def _look(self, request: Read, max_rows: int, connection: sqlite3.Connection) -> Any:
+        """Answer what few ask."""
+        match request:
             case ReadKeys(after):
                 return reading.read_keys(after, _KEYS, connection)
             case ReadClosedTurns():

@@ -183,12 +183,28 @@ class _Group:
 
     def _do(self, one: Operation) -> int | None:
         """Take an operation other than an append into the steps."""
-        draft = self.draft
-        if draft.status.state == "importing" and not isinstance(one, Restore | SetName):
+        if self.draft.status.state == "importing" and not isinstance(one, Restore | SetName):
             raise self._importing()
         match one:
+            case Begin(turn_id, agent_id):
+                self._begin(turn_id, agent_id)
+            case End(turn_id, failed):
+                self._end(turn_id, failed=failed)
+            case Discard(turn_id):
+                return self._discard(turn_id)
+            case Restore():
+                self._restore(one)
+            case SaveMetadata() | SetContext() | SetName() | SetState():
+                self._set(one)
+            case Update() | Truncate() | Remove() | RemoveLast() | Clear():
+                return self._rewrite(one)
+        return None
+
+    def _rewrite(self, one: Update | Truncate | Remove | RemoveLast | Clear) -> int:
+        draft = self.draft
+        match one:
             case Update(db_id, data, agent_id):
-                return draft.update(db_id or draft.newest(agent_id), data)
+                return draft.update(draft.newest(agent_id) if db_id is None else db_id, data)
             case Truncate(from_id, whole_turns):
                 first_id = draft.whole(from_id) if whole_turns else from_id
                 return draft.remove_from(first_id, first_id)
@@ -198,25 +214,20 @@ class _Group:
                 return draft.remove([draft.newest(agent_id)])
             case Clear():
                 return draft.remove_from(0, 0)
+
+    def _set(self, one: SaveMetadata | SetContext | SetName | SetState) -> None:
+        draft = self.draft
+        match one:
             case SaveMetadata(items):
                 if items:
                     draft.step(MergeMetadata(items, draft.revision))
-            case SetContext(items):
-                if items:
-                    draft.step(ChangeContext(items, draft.revision))
+            case SetContext(fields):
+                if fields:
+                    draft.step(ChangeContext(fields, draft.revision))
             case SetName(name):
                 draft.step(ChangeName(name, draft.revision))
             case SetState(state, turn_id):
                 self._set_state(state, turn_id)
-            case Begin(turn_id, agent_id):
-                self._begin(turn_id, agent_id)
-            case End(turn_id, failed):
-                self._end(turn_id, failed=failed)
-            case Discard(turn_id):
-                return self._discard(turn_id)
-            case Restore():
-                self._restore(one)
-        return None
 
     def _set_state(self, state: str, turn_id: str | None) -> None:
         draft = self.draft

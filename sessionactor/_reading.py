@@ -22,7 +22,7 @@ from sessionactor._changes import (
 )
 from sessionactor._paging import Bounds, Checkpoint
 from sessionactor._requests import MAX_ID, ReadChapter, ReadRow, ReadRows
-from sessionactor._sql import COLUMNS, KEY, ROW, TURN_ROWS, Loaded, fetch, load
+from sessionactor._sql import COLUMNS, KEY, ROW, Loaded, fetch, load
 
 _OF_AGENT: Final = "(:agent_id IS NULL OR agent_id = :agent_id)"
 
@@ -53,7 +53,10 @@ NEWEST_CHECKPOINT: Final = (
 NEWEST_CHECKPOINT_OF_AGENT: Final = NEWEST_CHECKPOINT.replace(
     "AND id", "AND agent_id = :agent_id AND id"
 )
-KEYS: Final = "SELECT key, message_id, digest FROM keys WHERE key > coalesce(:after, '') ORDER BY key LIMIT :n"
+KEYS: Final = (
+    "SELECT key, message_id, digest FROM keys WHERE key > coalesce(:after, '')"
+    " ORDER BY key LIMIT :n"
+)
 CLOSED_TURNS: Final = "SELECT turn FROM turns WHERE closed_at IS NOT NULL ORDER BY turn"
 TURN_OF_ROWS: Final = f"SELECT {COLUMNS} FROM messages WHERE turn = ? ORDER BY id"
 
@@ -204,23 +207,23 @@ def read_changes(since: int, max_rows: int, connection: sqlite3.Connection) -> C
     inserted, insert_end = _whole_revisions(INSERTED_ROWS, first_id, max_rows, 11, connection)
     updated, update_end = _whole_revisions(UPDATED_ROWS, since, max_rows, 9, connection)
     upto = min(end, insert_end or end, update_end or end)
-    steps: list[tuple[int, Step]] = []
     bounds = (since, upto)
-    for removal in connection.execute(REMOVALS, bounds):
-        steps.append((removal[2], RemoveRows._make(removal)))
-    for row in inserted:
-        if row[11] <= upto:
-            steps.append((row[11], InsertRows([row[:11]], [])))
-    for row in updated:
-        if row[9] <= upto:
-            steps.append((row[9], UpdateRow(row)))
-    for key, value, revision in connection.execute(MERGED, bounds):
-        steps.append((revision, MergeMetadata(((key, value),), revision)))
-    for revision, step in _session_changes(loaded, connection):
-        if since < revision <= upto:
-            steps.append((revision, step))
-    steps.sort(key=lambda change: change[0])  # stable: within a revision in the order above
-    return Changes(steps, max(since, upto) if steps else upto, upto < end, loaded.info)
+    changes: list[tuple[int, Step]] = [
+        *((row[2], RemoveRows._make(row)) for row in connection.execute(REMOVALS, bounds)),
+        *((row[11], InsertRows([row[:11]], [])) for row in inserted if row[11] <= upto),
+        *((row[9], UpdateRow(row)) for row in updated if row[9] <= upto),
+        *(
+            (revision, MergeMetadata(((key, value),), revision))
+            for key, value, revision in connection.execute(MERGED, bounds)
+        ),
+        *(
+            (revision, step)
+            for revision, step in _session_changes(loaded, connection)
+            if since < revision <= upto
+        ),
+    ]
+    changes.sort(key=lambda change: change[0])  # stable: within a revision in the order above
+    return Changes(changes, upto, upto < end, loaded.info)
 
 
 def _session_changes(loaded: Loaded, connection: sqlite3.Connection) -> list[tuple[int, Step]]:

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from sessionactor._codec import UndecodableError, decode, decode_all
 from sessionactor._changes import StoredRow
+from sessionactor._codec import UndecodableError, decode, decode_all
 from sessionactor._errors import CorruptRowError
 from sessionactor._records import Row
 from sessionactor._requests import OnCorrupt
@@ -53,8 +53,8 @@ def _rows(stored: Sequence[StoredRow], messages: Sequence[dict[Any, Any]]) -> li
              keep_from, key, parent, turn, revision,
              None if updated is None else from_microseconds(updated)),
         )
-        for (db_id, agent_id, _, at, mark, keep_from, key, parent, turn, revision, updated), message
-        in zip(stored, messages, strict=True)
+        for (db_id, agent_id, _, at, mark, keep_from, key, parent, turn, revision, updated),
+            message in zip(stored, messages, strict=True)
     ]  # fmt: skip
 
 
@@ -77,7 +77,9 @@ def prepared(stored: Iterable[StoredRow]) -> list[Prepared]:
                 None if updated is None else from_microseconds(updated),
             ),
         )
-        for db_id, agent_id, data, at, mark, keep_from, key, parent, turn, revision, updated in stored
+        for db_id, agent_id, data, at, mark, keep_from, key, parent, turn, revision, updated in (
+            stored
+        )
     ]
 
 

@@ -229,20 +229,33 @@ def _apply(decision: Decision, token: str, cursor: sqlite3.Cursor) -> None:
                 cursor.executemany(INSERT_KEY, step.keys)
         else:
             only_rows = False
-            _change(step, token, cursor)
+            if isinstance(step, UpdateRow | RemoveRows | BeginTurn | EndTurn):
+                _change_history(step, cursor)
+            else:
+                _change_session(step, token, cursor)
     if not only_rows:
         state = decision.state
         values = (state.high_water, state.revision, state.last_at, state.removed)
         cursor.execute(SAVE_STATE, values)
 
 
-def _change(step: Step, token: str, cursor: sqlite3.Cursor) -> None:
+def _change_history(
+    step: UpdateRow | RemoveRows | BeginTurn | EndTurn, cursor: sqlite3.Cursor
+) -> None:
     match step:
         case UpdateRow(row):
             cursor.execute(UPDATE, (row[2], row[10], row[9], row[0]))
         case RemoveRows(first_id, last_id, _):
             cursor.execute(REMOVE, (first_id, MAX_ID if last_id is None else last_id))
             cursor.execute(LOG_REMOVAL, step)
+        case BeginTurn(turn, _):
+            cursor.execute(BEGIN_TURN, turn[:3])
+        case EndTurn(turn_id, at, _):
+            cursor.execute(END_TURN, {"turn": turn_id, "at": at})
+
+
+def _change_session(step: Step, token: str, cursor: sqlite3.Cursor) -> None:
+    match step:
         case MergeMetadata(items, revision):
             cursor.executemany(MERGE, [(*item, revision) for item in items])
         case ChangeContext(items, revision):
@@ -253,10 +266,6 @@ def _change(step: Step, token: str, cursor: sqlite3.Cursor) -> None:
         case ChangeStatus(status, revision):
             owner = token if status.state == "running" else None
             cursor.execute(SET_STATUS, (*status, owner, revision))
-        case BeginTurn(turn, _):
-            cursor.execute(BEGIN_TURN, turn[:3])
-        case EndTurn(turn_id, at, _):
-            cursor.execute(END_TURN, {"turn": turn_id, "at": at})
         case FinishRestoring(restored, revision):
             cursor.execute(SET_ORIGIN, (restored.created_at, restored.parent))
             for field, value in restored.context:

@@ -203,7 +203,7 @@ def commit(
     if not steps:
         return decision
     if _is_lone_row(steps):  # one statement is a transaction by itself
-        _insert(steps[0].rows, cursor)
+        cursor.execute(INSERT, steps[0].rows[0])
         return decision
     cursor.execute("BEGIN IMMEDIATE")
     try:

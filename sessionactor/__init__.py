@@ -10,7 +10,8 @@ How a request travels, each layer importing only what stands above it:
     content, store, directory, scan, disk              what touches the disk
     mailbox                                            the queue in front of an actor
     actor, capacity, activation                        one session in use
-    arguments, batch, session                          the handle: it knows whom to ask
+    arguments, batch, handle, browsing, editing,
+    turns, session                                     the handle: it knows whom to ask
     supervisor, registry                               where all of them meet
 
     Session -> registry.ask -> mailbox -> actor -> store -> <id>_<name>.db
@@ -68,6 +69,7 @@ from sessionactor._records import (
 )
 from sessionactor._registry import SessionRegistry
 from sessionactor._session import Session
+from sessionactor._turns import Turn
 
 __version__ = "0.1.0"
 
@@ -115,6 +117,7 @@ __all__ = [
     "StateChanged",
     "StorageError",
     "Truncated",
+    "Turn",
     "TurnClosedError",
     "TurnOpenError",
     "Updated",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from sessionactor._changes import StoredRow
+from sessionactor._changes import StoredInfo, StoredRow
 from sessionactor._codec import UndecodableError, decode, decode_all
 from sessionactor._errors import CorruptRowError
-from sessionactor._records import Row
+from sessionactor._records import Row, SessionInfo
 from sessionactor._requests import OnCorrupt
 from sessionactor._times import each_from_microseconds, from_microseconds
 
@@ -56,6 +57,29 @@ def _rows(stored: Sequence[StoredRow], messages: Sequence[dict[Any, Any]]) -> li
         for (db_id, agent_id, _, at, mark, keep_from, key, parent, turn, revision, updated),
             message in zip(stored, messages, strict=True)
     ]  # fmt: skip
+
+
+def session_info(stored: StoredInfo, path: Path | None, *, active: bool) -> SessionInfo:
+    """What is known of a session, as calls return it."""
+    started_at = stored.turn_started_at
+    return SessionInfo(
+        session_id=stored.session_id,
+        name=stored.name,
+        path=path,
+        created_at=from_microseconds(stored.created_at),
+        last_activity=from_microseconds(stored.last_at),
+        message_count=stored.message_count,
+        agent_alias=stored.agent_alias,
+        channel_id=stored.channel_id,
+        room_id=stored.room_id,
+        sender_id=stored.sender_id,
+        state=stored.state,
+        turn_id=stored.turn_id,
+        turn_started_at=None if started_at is None else from_microseconds(started_at),
+        parent=stored.parent,
+        revision=stored.revision,
+        active=active,
+    )
 
 
 class Prepared(NamedTuple):

@@ -15,6 +15,7 @@ from sessionactor import _sql as sql
 from sessionactor._changes import StoredInfo, StoredRow
 from sessionactor._chapters import ChapterCache
 from sessionactor._deciding import Decision
+from sessionactor._loading import Loaded
 from sessionactor._records import Row
 from sessionactor._requests import (
     MAX_ID,
@@ -44,7 +45,7 @@ class Content:
     """A session's state, its latest chapters, and how to get at the rest."""
 
     def __init__(
-        self, session_id: str, loaded: sql.Loaded, token: str, clock: Callable[[], int] = now
+        self, session_id: str, loaded: Loaded, token: str, clock: Callable[[], int] = now
     ) -> None:
         self._session_id = session_id
         self._state = loaded.state

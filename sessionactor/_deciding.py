@@ -10,16 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sessionactor._changes import (
-    Answer,
-    ChangeContext,
-    ChangeName,
-    MergeMetadata,
-    State,
-    Status,
-    Step,
-    StoredKey,
-)
+from sessionactor._changes import Answer, State, Step, StoredKey
 from sessionactor._codec import UndecodableError
 from sessionactor._digest import digest
 from sessionactor._draft import Draft, LookUp
@@ -27,27 +18,18 @@ from sessionactor._errors import (
     IdempotencyError,
     InvalidValueError,
     MessageEncodingError,
-    SessionBusyError,
     SessionError,
     StaleHeadError,
     StaleRevisionError,
-    TurnClosedError,
-    TurnOpenError,
 )
+from sessionactor._operations import carry_out, check_turn
 from sessionactor._requests import (
     Append,
-    Begin,
     Clear,
     Discard,
-    End,
     Operation,
     Remove,
     RemoveLast,
-    Restore,
-    SaveMetadata,
-    SetContext,
-    SetName,
-    SetState,
     Truncate,
     Update,
     Write,
@@ -158,7 +140,7 @@ class _Group:
         if len(operations) == len(plan) and all(type(one) is Append for one in operations):
             for one, planned in zip(operations, plan, strict=True):
                 if type(one) is Append and planned and planned.new:
-                    self._check_turn(one.turn)
+                    check_turn(one.turn, self.draft, self._session_id)
         return plan
 
     def _apply(self, operations: tuple[Operation, ...], plan: list[_Planned | None]) -> Answer:
@@ -172,168 +154,14 @@ class _Group:
             if type(one) is Append and planned:
                 answers.append(planned.db_id)
                 if planned.new:
-                    self._check_turn(one.turn)
+                    check_turn(one.turn, self.draft, self._session_id)
                     draft.insert(one, planned.db_id, planned.key)
                     inserted = True
             else:
-                answers.append(self._do(one))
+                answers.append(carry_out(one, draft, self._session_id))
         if not inserted and len(draft.steps) == steps:
             draft.revision = before
         return tuple(answers)
-
-    def _do(self, one: Operation) -> int | None:
-        """Take an operation other than an append into the steps."""
-        if self.draft.status.state == "importing" and not isinstance(one, Restore | SetName):
-            raise self._importing()
-        match one:
-            case Begin(turn_id, agent_id):
-                self._begin(turn_id, agent_id)
-            case End(turn_id, failed):
-                self._end(turn_id, failed=failed)
-            case Discard(turn_id):
-                return self._discard(turn_id)
-            case Restore():
-                self._restore(one)
-            case SaveMetadata() | SetContext() | SetName() | SetState():
-                self._set(one)
-            case Update() | Truncate() | Remove() | RemoveLast() | Clear():
-                return self._rewrite(one)
-        return None
-
-    def _rewrite(self, one: Update | Truncate | Remove | RemoveLast | Clear) -> int:
-        draft = self.draft
-        match one:
-            case Update(db_id, data, agent_id):
-                return draft.update(draft.newest(agent_id) if db_id is None else db_id, data)
-            case Truncate(from_id, whole_turns):
-                first_id = draft.whole(from_id) if whole_turns else from_id
-                return draft.remove_from(first_id, first_id)
-            case Remove(db_ids):
-                return draft.remove(db_ids)
-            case RemoveLast(agent_id):
-                return draft.remove([draft.newest(agent_id)])
-            case Clear():
-                return draft.remove_from(0, 0)
-
-    def _set(self, one: SaveMetadata | SetContext | SetName | SetState) -> None:
-        draft = self.draft
-        match one:
-            case SaveMetadata(items):
-                if items:
-                    draft.step(MergeMetadata(items, draft.revision))
-            case SetContext(fields):
-                if fields:
-                    draft.step(ChangeContext(fields, draft.revision))
-            case SetName(name):
-                draft.step(ChangeName(name, draft.revision))
-            case SetState(state, turn_id):
-                self._set_state(state, turn_id)
-
-    def _set_state(self, state: str, turn_id: str | None) -> None:
-        draft = self.draft
-        if state == "running":
-            if not (turn_id is not None and draft.is_open(turn_id)):
-                draft.set_status(Status("running", turn_id, draft.now))
-            return
-        for turn in draft.turns:
-            draft.close_turn(turn.turn_id)
-        if state == "error":
-            status = draft.status
-            draft.set_status(Status("error", turn_id or status.turn_id, status.turn_started_at))
-        else:
-            draft.settle()
-
-    def _begin(self, turn_id: str, agent_id: str) -> None:
-        draft = self.draft
-        for turn in draft.turns:
-            if turn_id == turn.turn_id or agent_id == turn.agent_id:
-                was = "was interrupted: finish or discard it" if turn.interrupted else "is open"
-                raise TurnOpenError(
-                    f"turn {turn.turn_id!r} of agent {turn.agent_id!r} in session"
-                    f" {self._session_id!r} {was}",
-                    turn_id=turn.turn_id,
-                    session_id=self._session_id,
-                )
-        if draft.is_closed(turn_id):
-            raise self._closed(turn_id)
-        draft.open_turn(turn_id, agent_id)
-
-    def _end(self, turn_id: str, *, failed: bool) -> None:
-        draft = self.draft
-        status = draft.status
-        is_open = draft.is_open(turn_id)
-        if not is_open and (status.turn_id != turn_id or status.state == "running"):
-            return  # it ended before
-        if is_open or not draft.is_closed(turn_id):
-            draft.close_turn(turn_id)
-        if failed:
-            draft.settle(Status("error", turn_id, status.turn_started_at))
-        else:
-            draft.settle()
-
-    def _discard(self, turn_id: str) -> int:
-        draft = self.draft
-        at_it = draft.is_open(turn_id) or draft.status.turn_id == turn_id
-        count = draft.remove(draft.turn_rows(turn_id))
-        if (at_it or count) and not draft.is_closed(turn_id):
-            draft.close_turn(turn_id)
-        if at_it:
-            draft.settle()
-        return count
-
-    def _restore(self, part: Restore) -> None:
-        draft = self.draft
-        importing = draft.status.state == "importing"
-        if not importing and (draft.high_water or draft.revision > 1):
-            raise SessionBusyError(
-                f"session {self._session_id!r} is not empty: nothing is imported into it",
-                session_id=self._session_id,
-            )
-        if part.after != draft.high_water:
-            raise StaleHeadError(
-                f"rows of session {self._session_id!r} are there up to {draft.high_water}, not up"
-                f" to {part.after}",
-                expected=part.after,
-                actual=draft.high_water,
-                session_id=self._session_id,
-            )
-        draft.set_status(Status("importing", None, None))
-        inserted_at = part.inserted_at
-        for row in part.rows:
-            draft.removed += row[0] - draft.high_water - 1
-            if row[10] is None:
-                inserted_at = row[9]
-                draft.insert_row(row)
-            else:  # its first revision is not known: one that keeps the order will do
-                draft.insert_row((*row[:9], inserted_at, None))
-                draft.update_row(row)
-            draft.revision = max(draft.revision, row[9])
-            draft.last_at = max(draft.last_at, row[3], row[10] or 0)
-        for key in part.keys:
-            draft.keep_key(key)
-        if part.final is not None:
-            draft.finish_restoring(part.final)
-
-    def _check_turn(self, turn_id: str | None) -> None:
-        draft = self.draft
-        if draft.status.state == "importing":
-            raise self._importing()
-        if turn_id is not None and not draft.is_open(turn_id) and draft.is_closed(turn_id):
-            raise self._closed(turn_id)
-
-    def _closed(self, turn_id: str) -> TurnClosedError:
-        return TurnClosedError(
-            f"turn {turn_id!r} of session {self._session_id!r} is closed: it ended, or rows of it"
-            " were removed; begin another",
-            turn_id=turn_id,
-            session_id=self._session_id,
-        )
-
-    def _importing(self) -> SessionBusyError:
-        return SessionBusyError(
-            f"session {self._session_id!r} is being imported; finish that, or delete it",
-            session_id=self._session_id,
-        )
 
     def _digest(self, one: Append) -> bytes:
         try:

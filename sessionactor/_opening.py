@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from sessionactor import _files as files
+from sessionactor import _loading as loading
 from sessionactor import _names as names
 from sessionactor import _schema as schema
 from sessionactor import _sql as sql
@@ -57,7 +58,7 @@ class Opening(NamedTuple):
 class Connector:
     """Opens the connection in its own thread, and closes it again if nobody waits any more."""
 
-    loaded: sql.Loaded
+    loaded: loading.Loaded
     thread: threading.Thread | None = None
 
     def __init__(self, opening: Opening) -> None:
@@ -148,7 +149,7 @@ def _not_a_session(kind: files.Kind, path: Path, session_id: str) -> SessionErro
     )
 
 
-def _prepare(opening: Opening, connection: sqlite3.Connection) -> sql.Loaded:
+def _prepare(opening: Opening, connection: sqlite3.Connection) -> loading.Loaded:
     level = "FULL" if opening.durability == "full" else "NORMAL"
     connection.execute(f"PRAGMA synchronous = {level}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {schema.WAL_PAGES}")
@@ -160,17 +161,17 @@ def _prepare(opening: Opening, connection: sqlite3.Connection) -> sql.Loaded:
     return attend(opening, connection)
 
 
-def attend(opening: Opening, connection: sqlite3.Connection) -> sql.Loaded:
+def attend(opening: Opening, connection: sqlite3.Connection) -> loading.Loaded:
     """What a session is, once what happened to it behind its owner's back is noted."""
-    loaded = sql.load(connection)
+    loaded = loading.load(connection)
     info, state = loaded
     if (info.session_id, info.name) != (opening.session_id, opening.name):
         # The file was copied or renamed by hand.
-        sql.identify(opening.session_id, opening.name, state.revision + 1, connection)
-        loaded = sql.load(connection)
+        loading.identify(opening.session_id, opening.name, state.revision + 1, connection)
+        loaded = loading.load(connection)
     if info.state == "running" and info.token != opening.token:
-        sql.interrupt(loaded.state, connection)
-        loaded = sql.load(connection)
+        loading.interrupt(loaded.state, connection)
+        loaded = loading.load(connection)
     return loaded
 
 
@@ -183,7 +184,7 @@ def read_identity(path: Path) -> Identity:
     try:
         connection = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=rw", uri=True)
         try:
-            return Identity(*sql.read_identity(connection))
+            return Identity(*loading.read_identity(connection))
         finally:
             connection.close()
     except sqlite3.Error as error:

@@ -20,9 +20,10 @@ from sessionactor._changes import (
     StoredRow,
     UpdateRow,
 )
+from sessionactor._loading import Loaded, load
 from sessionactor._paging import Bounds, Checkpoint
 from sessionactor._requests import MAX_ID, ReadChapter, ReadRow, ReadRows
-from sessionactor._sql import COLUMNS, KEY, ROW, Loaded, fetch, load
+from sessionactor._sql import COLUMNS, KEY, ROW, fetch
 
 _OF_AGENT: Final = "(:agent_id IS NULL OR agent_id = :agent_id)"
 

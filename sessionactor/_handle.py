@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast
 from sessionactor._arguments import Arguments
 from sessionactor._records import SessionFile
 from sessionactor._requests import Operation, Write
+from sessionactor._subscription import Subscription
 
 
 class Asked(Protocol):
@@ -17,6 +18,9 @@ class Asked(Protocol):
 
     async def rename(self, session_id: str, name: str | None) -> None:
         """Give a session another name."""
+
+    def subscribe(self, session_id: str, since: int | None, agent_id: str | None) -> Subscription:
+        """Follow a session from now on, or from a revision on; no I/O."""
 
     def file_of(self, session_id: str) -> SessionFile:
         """Where the session lives; no I/O."""

@@ -19,8 +19,10 @@ from sessionactor._activation import Activation, Stop, Surroundings
 from sessionactor._capacity import Capacity
 from sessionactor._directory import Directory
 from sessionactor._errors import RegistryClosedError
+from sessionactor._hub import Cursor, Hub
 from sessionactor._mailbox import Command, Mailbox
 from sessionactor._opening import Durability
+from sessionactor._pace import Pace
 from sessionactor._records import RegistryStatistics, SessionFile
 from sessionactor._store import OpenStore, join_threads
 
@@ -40,6 +42,7 @@ class Supervisor:
         max_active: int,
         idle_timeout_s: float | None,
         mailbox_size: int,
+        subscriber_buffer: int,
     ) -> None:
         self.directory = directory
         self._registry = registry
@@ -48,11 +51,14 @@ class Supervisor:
         self._mailbox_size = mailbox_size
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
+        self._pace = Pace(self._loop)
+        self._hub = Hub(self._pace, subscriber_buffer)
         self._around = Surroundings(
             directory,
             open_store,
             durability,
             Capacity(max_active, self._loop),
+            self._hub,
             secrets.token_hex(16),
         )
         self._activations: dict[str, Activation] = {}
@@ -131,11 +137,18 @@ class Supervisor:
             self._group.start_soon(activation.run, name=f"sessionactor {session_id!r}")
         elif self._closing:
             self.check_open()
+        self._pace.asked = True
         return activation.mailbox
 
     async def command(self, session_id: str, command: Command) -> Any:
         """Have a session's activation do something in turn."""
         return await self.mailbox(session_id).post(command).reply
+
+    def follow(self, session_id: str) -> Cursor:
+        """A place in the log of a session, from which all that is committed can be seen."""
+        activation = self._activations.get(session_id)
+        revision = None if activation is None else activation.revision
+        return self._hub.follow(session_id, revision)
 
     def is_active(self, session_id: str) -> bool:
         """Whether a session is in use, or just going out of it."""
@@ -187,6 +200,7 @@ class Supervisor:
                     self._stop_all()
             finally:
                 self._closing = True
+                self._hub.close()
                 with anyio.CancelScope(shield=True):
                     await self.directory.aclose()
         finally:

@@ -201,13 +201,14 @@ class Subscription(AsyncIterator[Event]):
 
     async def _read(self, request: Read) -> Any:
         """Ask the session; `None` if it was deleted meanwhile."""
-        try:
-            return await self._ask(request)
-        except SessionNotFoundError:
-            if not self._cursor.deleted:
-                raise
-            self._end(Deleted(self._revision or 0))
-            return None
+        if not self._cursor.deleted:  # or another of its id would answer
+            try:
+                return await self._ask(request)
+            except SessionNotFoundError:
+                if not self._cursor.deleted:
+                    raise
+        self._end(Deleted(self._revision or 0))
+        return None
 
 
 __all__ = ["Subscription"]

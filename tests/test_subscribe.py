@@ -128,7 +128,7 @@ async def test_what_changed_nothing_is_not_told() -> None:
         with pytest.raises(SessionError):
             await session.append("a", says(1), expected_head=7)
         await session.messages()
-        assert await is_quiet(events)
+        assert await is_quiet(events, session)
         await session.append("a", says(2))
         assert told(await take(events, 1)) == [("Appended", 2, 2, 2)]
 
@@ -232,7 +232,7 @@ async def test_since_a_revision_all_that_it_made_different_comes_first(place: Pa
             wanted = [one for one in every if one[1] > since]
             events = session.subscribe(since=since)
             assert told(await take(events, len(wanted))) == wanted
-            assert await is_quiet(events)
+            assert await is_quiet(events, session)
 
 
 async def test_a_session_that_does_not_exist(place: Path | None) -> None:
@@ -242,9 +242,8 @@ async def test_a_session_that_does_not_exist(place: Path | None) -> None:
             for _ in range(2):
                 with pytest.raises(SessionNotFoundError):
                     await anext(events)
-        await registry.start("nobody")
-        (await registry.start("nobody")).subscribe()
-        assert await is_quiet(registry.session("nobody").subscribe(since=0))
+        session = await registry.start("nobody")
+        assert await is_quiet(session.subscribe(since=0), session)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +265,7 @@ async def test_a_revision_that_the_session_has_not_reached(place: Path | None) -
         for since in (2, 2**70):
             with pytest.raises(InvalidValueError, match=r"s-1.*revision 1"):
                 await anext(session.subscribe(since=since))
-        assert await is_quiet(session.subscribe(since=1))
+        assert await is_quiet(session.subscribe(since=1), session)
 
 
 async def test_an_agent_that_is_no_text() -> None:
@@ -434,7 +433,7 @@ async def test_a_commit_that_failed_is_told_if_it_was_stored_after_all(tmp_path:
             ("Appended", 3, 3, "kept"),
             ("Appended", 4, 4, "next"),
         ]
-        assert await is_quiet(events)
+        assert await is_quiet(events, session)
 
 
 async def test_a_subscriber_whose_reading_failed_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -635,10 +634,10 @@ async def test_what_is_restored_comes_whole(place: Path | None) -> None:
         live, behind = session.subscribe(), session.subscribe(since=0)
         first = Restore(0, (row(1, 9, 50), row(2, 2)))
         await registry.ask("a", Write((first,)))
-        assert await is_quiet(live)
-        assert await is_quiet(behind)
+        assert await is_quiet(live, session)
+        assert await is_quiet(behind, session)
         again = session.subscribe(since=0)
-        assert await is_quiet(again)
+        assert await is_quiet(again, session)
         final = Restored(7, 20, 1, 99, "x/1", (("room_id", "r"),), (("k", "v"),), IDLE, ("t",))
         await registry.ask("a", Write((Restore(2, (row(3, 3),), (), final, 2),)))
         for events in (live, behind, again):

@@ -55,8 +55,8 @@ class LookUp(Protocol):
     def turn_rows(self, turn_id: str, start: int) -> Sequence[int]:
         """The ids of a turn's rows from `start` on, in order."""
 
-    def turns_from(self, start: int) -> Iterable[str]:
-        """The turns of the rows from `start` on."""
+    def turns_between(self, start: int, stop: int) -> Iterable[str]:
+        """The turns of the rows in `[start, stop)`."""
 
 
 class Draft:
@@ -243,15 +243,15 @@ class Draft:
 
     def whole(self, bound: int) -> int:
         """The highest id, not above `bound`, such that no turn has rows on both sides of it."""
+        stop = self.high_water + 1
         while True:
-            turns = set(self._look_up.turns_from(bound)) if bound < self._kept_below else set()
-            turns.update(row[8] for row in self._own.values() if row[8] and row[0] >= bound)
-            first = min(
-                (self._turn_rows(turn, 0)[:1] or [bound] for turn in turns), default=[bound]
-            )
-            if first[0] >= bound:
+            turns = set(self._look_up.turns_between(bound, min(stop, self._kept_below)))
+            turns.update(row[8] for row in self._own.values() if row[8] and bound <= row[0] < stop)
+            spans = [self._turn_rows(turn, 0) for turn in turns]
+            lowest = min((span[0] for span in spans if span and span[-1] >= bound), default=bound)
+            if lowest >= bound:
                 return bound
-            bound = first[0]
+            bound, stop = lowest, bound  # what lies between them may be of other turns
 
     def turn_rows(self, turn_id: str) -> list[int]:
         """The ids of a turn's rows, in order."""

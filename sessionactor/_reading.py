@@ -55,11 +55,10 @@ NEWEST_CHECKPOINT_OF_AGENT: Final = NEWEST_CHECKPOINT.replace(
     "AND id", "AND agent_id = :agent_id AND id"
 )
 KEYS: Final = (
-    "SELECT key, message_id, digest FROM keys WHERE key > coalesce(:after, '')"
-    " ORDER BY key LIMIT :n"
+    "SELECT key, message_id, digest FROM keys WHERE key >= :first ORDER BY key LIMIT :limit"
 )
 CLOSED_TURNS: Final = "SELECT turn FROM turns WHERE closed_at IS NOT NULL ORDER BY turn"
-TURN_OF_ROWS: Final = f"SELECT {COLUMNS} FROM messages WHERE turn = ? ORDER BY id"
+ROWS_OF_TURN: Final = f"SELECT {COLUMNS} FROM messages WHERE turn = ? ORDER BY id"
 
 _INSERTED_AT: Final = "coalesce(first_revision, revision)"
 INSERTED_FROM: Final = f"SELECT id, {_INSERTED_AT} FROM messages WHERE id >= ? ORDER BY id LIMIT 1"
@@ -72,7 +71,7 @@ UPDATED_ROWS: Final = (
 )
 REMOVALS: Final = (
     "SELECT first_id, last_id, revision FROM removals WHERE revision > ? AND revision <= ?"
-    " ORDER BY rowid"
+    " ORDER BY revision, rowid"
 )
 MERGED: Final = (
     "SELECT key, value, revision FROM metadata WHERE revision > ? AND revision <= ?"
@@ -166,7 +165,8 @@ def read_metadata(connection: sqlite3.Connection) -> dict[str, str | None]:
 
 def read_keys(after: str | None, limit: int, connection: sqlite3.Connection) -> list[StoredKey]:
     """Idempotency keys in their order."""
-    found = connection.execute(KEYS, {"after": after, "n": limit})
+    first = "" if after is None else after + "\0"  # no key holds NUL: what comes next
+    found = connection.execute(KEYS, {"first": first, "limit": limit})
     return [StoredKey._make(row) for row in found]
 
 
@@ -177,7 +177,7 @@ def read_closed_turns(connection: sqlite3.Connection) -> list[str]:
 
 def read_turns(turn_ids: list[str], connection: sqlite3.Connection) -> list[StoredRow]:
     """The rows of these turns, in insertion order."""
-    rows = [row for turn_id in turn_ids for row in fetch(connection, TURN_OF_ROWS, (turn_id,))]
+    rows = [row for turn_id in turn_ids for row in fetch(connection, ROWS_OF_TURN, (turn_id,))]
     return sorted(rows, key=lambda row: row[0])
 
 

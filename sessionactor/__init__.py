@@ -4,8 +4,8 @@ How a request travels, each layer importing only what stands above it:
 
     errors, records, events, changes, requests,
     words, names, times                                leaves
-    codec, digest, schema, paging, draft, operations,
-    deciding, rows                                     pure
+    codec, digest, schema, paging, rows, draft,
+    operations, deciding                               pure
     files, ownership, sql, loading, reading, chapters,
     opening, content, store, directory, scan, disk     what touches the disk
     mailbox                                            the queue in front of an actor

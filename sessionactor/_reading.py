@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from typing import Any, Final
 
 from sessionactor import _paging as paging
@@ -25,6 +26,7 @@ from sessionactor._paging import Bounds, Checkpoint
 from sessionactor._requests import MAX_ID, ReadChapter, ReadRow, ReadRows
 from sessionactor._sql import COLUMNS, KEY, ROW, fetch
 
+_TURNS_AT_ONCE: Final = 256
 _OF_AGENT: Final = "(:agent_id IS NULL OR agent_id = :agent_id)"
 
 ROWS: Final = (
@@ -41,7 +43,7 @@ TURN_START: Final = (
 )
 NEWEST_TURNS: Final = (
     f"SELECT id, turn FROM messages WHERE id > :after AND id < :before AND {_OF_AGENT}"
-    " ORDER BY id DESC"
+    " ORDER BY id DESC LIMIT :limit"
 )
 METADATA: Final = "SELECT key, value FROM metadata ORDER BY key"
 CHECKPOINT_AT: Final = (
@@ -118,7 +120,16 @@ def _newest_whole(values: dict[str, Any], limit: int, connection: sqlite3.Connec
         (first,) = connection.execute(TURN_START, {**values, "turn": turn}).fetchone()
         return int(first)
 
-    return paging.newest_whole(connection.execute(NEWEST_TURNS, values), first_of, limit)
+    return paging.newest_whole(_turns_downward(values, connection), first_of, limit)
+
+
+def _turns_downward(
+    values: dict[str, Any], connection: sqlite3.Connection
+) -> Iterator[tuple[int, str | None]]:
+    values = {**values, "limit": _TURNS_AT_ONCE}
+    while rows := fetch(connection, NEWEST_TURNS, values):
+        yield from ((db_id, turn if type(turn) is str else None) for db_id, turn in rows)
+        values["before"] = rows[-1][0]
 
 
 def read_chapter(

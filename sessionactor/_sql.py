@@ -262,7 +262,8 @@ class _Content:
         return self._ids(TURN_ROWS, turn_id, start)
 
     def turns_between(self, start: int, stop: int) -> Iterable[str]:
-        return {turn for (turn,) in self._cursor.execute(TURNS_BETWEEN, (start, stop))}
+        found = fetch(self._cursor.connection, TURNS_BETWEEN, (start, stop))
+        return {turn for (turn,) in found if type(turn) is str}
 
     def _ids(self, query: str, *values: object) -> list[int]:
         return [db_id for (db_id,) in self._cursor.execute(query, values)]

@@ -6,8 +6,9 @@ How a request travels, each layer importing only what stands above it:
     words, names, times                                leaves
     codec, digest, schema, paging, rows, draft,
     operations, deciding                               pure
-    files, ownership, sql, loading, reading, chapters,
-    opening, content, store, directory, scan, disk     what touches the disk
+    files, ownership, sql, loading, reading, dumping,
+    chapters, opening, content, store, directory,
+    scan, disk                                         what touches the disk
     mailbox                                            the queue in front of an actor
     actor, capacity, activation                        one session in use
     arguments, batch, handle, browsing, editing,

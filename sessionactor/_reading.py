@@ -17,7 +17,6 @@ from sessionactor._changes import (
     RemoveRows,
     Step,
     StoredInfo,
-    StoredKey,
     StoredRow,
     UpdateRow,
 )
@@ -56,10 +55,6 @@ NEWEST_CHECKPOINT: Final = (
 NEWEST_CHECKPOINT_OF_AGENT: Final = NEWEST_CHECKPOINT.replace(
     "AND id", "AND agent_id = :agent_id AND id"
 )
-KEYS: Final = (
-    "SELECT key, message_id, digest FROM keys WHERE key >= :first ORDER BY key LIMIT :limit"
-)
-CLOSED_TURNS: Final = "SELECT turn FROM turns WHERE closed_at IS NOT NULL ORDER BY turn"
 ROWS_OF_TURN: Final = f"SELECT {COLUMNS} FROM messages WHERE turn = ? ORDER BY id"
 
 _INSERTED_AT: Final = "coalesce(first_revision, revision)"
@@ -172,18 +167,6 @@ def read_row(read: ReadRow, connection: sqlite3.Connection) -> list[StoredRow]:
 def read_metadata(connection: sqlite3.Connection) -> dict[str, str | None]:
     """All metadata."""
     return dict(connection.execute(METADATA).fetchall())
-
-
-def read_keys(after: str | None, limit: int, connection: sqlite3.Connection) -> list[StoredKey]:
-    """Idempotency keys in their order."""
-    first = "" if after is None else after + "\0"  # no key holds NUL: what comes next
-    found = connection.execute(KEYS, {"first": first, "limit": limit})
-    return [StoredKey._make(row) for row in found]
-
-
-def read_closed_turns(connection: sqlite3.Connection) -> list[str]:
-    """The ids of all closed turns."""
-    return [turn for (turn,) in connection.execute(CLOSED_TURNS)]
 
 
 def read_turns(turn_ids: list[str], connection: sqlite3.Connection) -> list[StoredRow]:

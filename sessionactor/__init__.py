@@ -7,9 +7,9 @@ How a request travels, each layer importing only what stands above it:
     codec, digest, schema, paging, draft, operations,
     deciding, rows                                     pure
     files, ownership, sql, loading, reading, chapters,
-    opening, content, store, directory, scan, disk     what touches the disk
+    copying, opening, content, store, directory, scan, disk     what touches the disk
     mailbox                                            the queue in front of an actor
-    actor, capacity, activation                        one session in use
+    actor, capacity, copies, activation                one session in use
     arguments, batch, handle, browsing, editing,
     turns, session                                     the handle: it knows whom to ask
     supervisor, registry                               where all of them meet
@@ -39,6 +39,7 @@ from sessionactor._errors import (
     StaleHeadError,
     StaleRevisionError,
     StorageError,
+    TargetExistsError,
     TurnClosedError,
     TurnOpenError,
 )
@@ -116,6 +117,7 @@ __all__ = [
     "StaleRevisionError",
     "StateChanged",
     "StorageError",
+    "TargetExistsError",
     "Truncated",
     "Turn",
     "TurnClosedError",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
+from sessionactor import _files as files
 from sessionactor import _paging as paging
 from sessionactor._changes import (
     ChangeContext,
@@ -74,6 +77,7 @@ MERGED: Final = (
     "SELECT key, value, revision FROM metadata WHERE revision > ? AND revision <= ?"
     " ORDER BY revision, key"
 )
+FILE: Final = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
 CHANGED_AT: Final = "SELECT name_revision, context_revision, state_revision FROM session"
 
 
@@ -176,7 +180,10 @@ def read_turns(turn_ids: list[str], connection: sqlite3.Connection) -> list[Stor
 
 
 def size(connection: sqlite3.Connection) -> int:
-    """Bytes of the database."""
+    """Bytes of the session's file and its log, or of what it takes in memory."""
+    ((name,),) = connection.execute(FILE)
+    if name.startswith(b"/"):
+        return files.size(Path(os.fsdecode(name)))
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
     return int(pages * page_bytes)
@@ -186,7 +193,13 @@ def compact(connection: sqlite3.Connection) -> tuple[int, int]:
     """Give freed space back: by SQLite's own transaction, so that a crash leaves it as it was."""
     before = size(connection)
     connection.execute("VACUUM")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    ((patience_ms,),) = connection.execute("PRAGMA busy_timeout")
+    # Who reads an older state keeps the log as it is: that is no reason to wait for him.
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
     return before, size(connection)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, closing
 
 import aiosqlite
@@ -28,8 +27,8 @@ from benchmarks.workloads import (
     appends_per_second,
     data_directory,
     message_of,
-    milliseconds,
     pulse,
+    reading,
 )
 from sessionactor import Row, Session, SessionRegistry
 
@@ -46,10 +45,10 @@ async def reads(settings: Settings) -> list[Section]:
         file = stack.enter_context(closing(sqlite3.connect(_uri(ours.session), uri=True)))
 
         def newest(conversation: Conversation) -> Measure:
-            return _reading(lambda: conversation.newest(CHAPTER), CHAPTER, settings.repetitions)
+            return reading(lambda: conversation.newest(CHAPTER), CHAPTER, settings.repetitions)
 
         def everything(conversation: Conversation) -> Measure:
-            return _reading(conversation.everything, settings.history, settings.repetitions // 10)
+            return reading(conversation.everything, settings.history, settings.repetitions // 10)
 
         async def whole_file() -> list[Row]:
             return session_rows(file.execute(f"{SESSION_ROWS} ORDER BY id"))
@@ -73,7 +72,7 @@ async def reads(settings: Settings) -> list[Section]:
                         name: everything(conversation)
                         for name, conversation in conversations.items()
                     },
-                    own_file: _reading(whole_file, settings.history, settings.repetitions // 10),
+                    own_file: reading(whole_file, settings.history, settings.repetitions // 10),
                 },
                 rounds=settings.rounds,
                 ours=Ours.name,
@@ -96,21 +95,6 @@ async def _filled(stack: AsyncExitStack, candidate: type[Candidate], length: int
     return conversation
 
 
-def _reading(
-    call: Callable[[], Awaitable[Sequence[object]]],
-    expected: int,
-    times: int,
-    prepare: Callable[[], Awaitable[object]] | None = None,
-) -> Measure:
-    async def measure() -> float:
-        found = len(await call())
-        if found != expected:
-            raise AssertionError(f"it finds {found} messages instead of {expected}")
-        return await milliseconds(call, max(3, times), prepare)
-
-    return measure
-
-
 def _uri(session: Session) -> str:
     assert session.path is not None
     return f"{session.path.as_uri()}?mode=ro"
@@ -129,10 +113,10 @@ async def chapters(settings: Settings) -> list[Section]:
             return (await session.messages_from_latest_checkpoint()).rows
 
         def cached(session: Session) -> Measure:
-            return _reading(lambda: latest(session), CHAPTER, settings.repetitions)
+            return reading(lambda: latest(session), CHAPTER, settings.repetitions)
 
         def cold(session: Session) -> Measure:
-            return _reading(
+            return reading(
                 lambda: latest(session),
                 CHAPTER,
                 settings.repetitions,
@@ -144,7 +128,7 @@ async def chapters(settings: Settings) -> list[Section]:
 
         async def uncached(session: Session) -> Measure:
             head = (await latest(session))[0].db_id
-            return _reading(lambda: read_before(session, head), CHAPTER, settings.repetitions)
+            return reading(lambda: read_before(session, head), CHAPTER, settings.repetitions)
 
         async def by_sql() -> list[Row]:
             ((head,),) = await file.execute_fetchall(
@@ -180,7 +164,7 @@ async def chapters(settings: Settings) -> list[Section]:
                 "ms",
                 {
                     "sessionactor, from its cache": cached(long),
-                    "SQL each time, aiosqlite": _reading(by_sql, CHAPTER, settings.repetitions),
+                    "SQL each time, aiosqlite": reading(by_sql, CHAPTER, settings.repetitions),
                     "sessionactor, never cached (the chapter before)": await uncached(long),
                 },
                 rounds=settings.rounds,

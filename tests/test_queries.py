@@ -188,6 +188,8 @@ async def test_the_work_of_a_query_does_not_grow_with_the_history(tmp_path: Path
                 "INSERTED_ROWS": (newest - 10, 5),
                 "UPDATED_ROWS": (0, 10),
                 "REMOVALS": (0, 1000),
+                "KEYS": ("k", 10),
+                "WHOLE_ROWS": (newest - 20, newest, 10),
                 "MERGED": (0, 1000),
             }
             for name, text in QUERIES.items():

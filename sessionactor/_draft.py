@@ -20,12 +20,14 @@ from sessionactor._changes import (
     OpenTurn,
     RemoveRows,
     Restored,
+    RestoreHistory,
     State,
     StateName,
     Status,
     Step,
     StoredKey,
     StoredRow,
+    StoredTurn,
     UpdateRow,
 )
 from sessionactor._requests import Append
@@ -175,15 +177,29 @@ class Draft:
         self.step(UpdateRow(row))
         self.rewritten_at = self.revision
 
-    def update_row(self, row: StoredRow) -> None:
-        """Let a row of this group be as given."""
+    def restore_row(self, row: StoredRow, inserted_revision: int) -> None:
+        """Add a row that was updated after its insertion, as it is now."""
+        self.insert_row((*row[:9], inserted_revision, None))
         self._own[row[0]] = row
         self.step(UpdateRow(row))
-        self.rewritten_at = self.revision
+        self.rewritten_at = max(self.rewritten_at, row[9])
+
+    def restore_history(
+        self, turns: tuple[StoredTurn, ...], removals: tuple[RemoveRows, ...]
+    ) -> None:
+        """Note turns, those that did not end as interrupted ones, and removals of the past."""
+        self.turns += tuple(
+            OpenTurn(turn_id, agent_id, opened_at, interrupted=True)
+            for turn_id, agent_id, opened_at, closed_at in turns
+            if closed_at is None
+        )
+        self.rewritten_at = max(self.rewritten_at, *(one.revision for one in removals), 0)
+        self.step(RestoreHistory(turns, removals, self.revision))
 
     def finish_restoring(self, restored: Restored) -> None:
         """Be what the restored session was."""
         self.revision = restored.revision
+        self.turns = tuple(sorted(self.turns, key=lambda turn: turn.opened_at))
         self.removed += max(0, restored.high_water - self.high_water)
         self.high_water = max(self.high_water, restored.high_water)
         self.step(FinishRestoring(restored, self.revision))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Final
 
 from sessionactor._changes import IDLE, ChangeContext, ChangeName, MergeMetadata, Status
 from sessionactor._draft import Draft
-from sessionactor._errors import SessionBusyError, StaleHeadError, TurnClosedError, TurnOpenError
+from sessionactor._errors import SessionBusyError, TurnClosedError, TurnOpenError
 from sessionactor._requests import (
     Begin,
     Clear,
@@ -36,8 +37,7 @@ def carry_out(one: Operation, draft: Draft, session_id: str) -> int | None:
         TurnOpenError: another turn is open.
         TurnClosedError: the turn to be opened was closed before.
         CorruptRowError: more than the message of the row to be updated is corrupt.
-        SessionBusyError: the session is being imported, or is not to be imported into.
-        StaleHeadError: the part to be imported is not the next one.
+        SessionBusyError: the session is being imported, or cannot take this part.
     """
     if draft.status.state == "importing" and not isinstance(one, Restore | SetName):
         raise _importing(session_id)
@@ -150,34 +150,33 @@ def _discard(draft: Draft, turn_id: str) -> int:
 
 
 def _restore(draft: Draft, part: Restore, session_id: str) -> None:
-    importing = draft.status.state == "importing"
+    importing, mark = draft.status.state == "importing", draft.status.turn_id
     if not importing and (draft.high_water or draft.revision > 1):
         raise SessionBusyError(
             f"session {session_id!r} is not empty: nothing is imported into it",
             session_id=session_id,
         )
-    if part.after != draft.high_water:
-        raise StaleHeadError(
-            f"rows of session {session_id!r} are there up to {draft.high_water}, not up"
-            f" to {part.after}",
-            expected=part.after,
-            actual=draft.high_water,
+    if part.after != (mark if importing else None):
+        raise SessionBusyError(
+            f"the import of session {session_id!r} stands at {mark!r}, not at {part.after!r}:"
+            " something else was or is being imported into it",
             session_id=session_id,
         )
-    draft.set_status(Status("importing", None, None))
-    inserted_at = part.inserted_at
-    for row in part.rows:
+    draft.revision -= 1  # it becomes what it was in the other session
+    draft.set_status(Status("importing", part.mark, None))
+    for row, inserted_revision, _ in part.rows:
         draft.removed += row[0] - draft.high_water - 1
-        if row[10] is None:
-            inserted_at = row[9]
-            draft.insert_row(row)
-        else:  # its first revision is not known: one that keeps the order will do
-            draft.insert_row((*row[:9], inserted_at, None))
-            draft.update_row(row)
         draft.revision = max(draft.revision, row[9])
-        draft.last_at = max(draft.last_at, row[3], row[10] or 0)
+        if row[10] is None:
+            draft.insert_row(row)
+        else:
+            draft.restore_row(row, inserted_revision)
     for key in part.keys:
         draft.keep_key(key)
+    for revision, pairs in groupby(part.metadata, lambda pair: pair.revision):
+        draft.step(MergeMetadata(tuple(pair[:2] for pair in pairs), revision))
+    if part.turns or part.removals:
+        draft.restore_history(part.turns, part.removals)
     if part.final is not None:
         draft.finish_restoring(part.final)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
+from sessionactor import _files as files
 from sessionactor import _paging as paging
 from sessionactor._changes import (
     ChangeContext,
@@ -17,7 +20,6 @@ from sessionactor._changes import (
     RemoveRows,
     Step,
     StoredInfo,
-    StoredKey,
     StoredRow,
     UpdateRow,
 )
@@ -56,10 +58,6 @@ NEWEST_CHECKPOINT: Final = (
 NEWEST_CHECKPOINT_OF_AGENT: Final = NEWEST_CHECKPOINT.replace(
     "AND id", "AND agent_id = :agent_id AND id"
 )
-KEYS: Final = (
-    "SELECT key, message_id, digest FROM keys WHERE key >= :first ORDER BY key LIMIT :limit"
-)
-CLOSED_TURNS: Final = "SELECT turn FROM turns WHERE closed_at IS NOT NULL ORDER BY turn"
 ROWS_OF_TURN: Final = f"SELECT {COLUMNS} FROM messages WHERE turn = ? ORDER BY id"
 
 _INSERTED_AT: Final = "coalesce(first_revision, revision)"
@@ -79,6 +77,7 @@ MERGED: Final = (
     "SELECT key, value, revision FROM metadata WHERE revision > ? AND revision <= ?"
     " ORDER BY revision, key"
 )
+FILE: Final = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
 CHANGED_AT: Final = "SELECT name_revision, context_revision, state_revision FROM session"
 
 
@@ -174,18 +173,6 @@ def read_metadata(connection: sqlite3.Connection) -> dict[str, str | None]:
     return dict(connection.execute(METADATA).fetchall())
 
 
-def read_keys(after: str | None, limit: int, connection: sqlite3.Connection) -> list[StoredKey]:
-    """Idempotency keys in their order."""
-    first = "" if after is None else after + "\0"  # no key holds NUL: what comes next
-    found = connection.execute(KEYS, {"first": first, "limit": limit})
-    return [StoredKey._make(row) for row in found]
-
-
-def read_closed_turns(connection: sqlite3.Connection) -> list[str]:
-    """The ids of all closed turns."""
-    return [turn for (turn,) in connection.execute(CLOSED_TURNS)]
-
-
 def read_turns(turn_ids: list[str], connection: sqlite3.Connection) -> list[StoredRow]:
     """The rows of these turns, in insertion order."""
     rows = [row for turn_id in turn_ids for row in fetch(connection, ROWS_OF_TURN, (turn_id,))]
@@ -193,7 +180,10 @@ def read_turns(turn_ids: list[str], connection: sqlite3.Connection) -> list[Stor
 
 
 def size(connection: sqlite3.Connection) -> int:
-    """Bytes of the database."""
+    """Bytes of the session's file and its log, or of what it takes in memory."""
+    ((name,),) = connection.execute(FILE)
+    if name.startswith(b"/"):
+        return files.size(Path(os.fsdecode(name)))
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
     return int(pages * page_bytes)
@@ -203,7 +193,13 @@ def compact(connection: sqlite3.Connection) -> tuple[int, int]:
     """Give freed space back: by SQLite's own transaction, so that a crash leaves it as it was."""
     before = size(connection)
     connection.execute("VACUUM")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    ((patience_ms,),) = connection.execute("PRAGMA busy_timeout")
+    # Who reads an older state keeps the log as it is: that is no reason to wait for him.
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
     return before, size(connection)
 
 

@@ -112,6 +112,11 @@ class SessionRegistry:
     ) -> None:
         await self.aclose()
 
+    @property
+    def max_message_bytes(self) -> int:
+        """How large one encoded message may be."""
+        return self._max_message_bytes
+
     async def open(self) -> None:
         """Scan the directory and get ready; idempotent.
 

@@ -22,9 +22,11 @@ from sessionactor._errors import InvalidNameError
 from sessionactor._words import ADJECTIVES, NOUNS
 
 SUFFIX = ".db"
-SIDE_FILES = ("-wal", "-shm", "-journal")
+LOG_SUFFIX = "-wal"
+SIDE_FILES = (LOG_SUFFIX, "-shm", "-journal")
 LOCK_FILE = ".sessionactor.lock"
 DRAFT_SUFFIX = ".draft"
+PART_SUFFIX = ".part"
 EXPORT_SUFFIX = ".jsonl"
 MAX_CHARACTERS = 200
 
@@ -115,6 +117,11 @@ def exported_ids(entry: str) -> list[str]:
     stem = entry.removesuffix(EXPORT_SUFFIX)
     ids = [_unescape(stem, id_part), stem]
     return [text for text in dict.fromkeys(ids) if text is not None and _can_be_id(text)]
+
+
+def part_file_name() -> str:
+    """A name for a file that is being made, anywhere: hidden, and not in use."""
+    return f".{secrets.token_hex(16)}{PART_SUFFIX}"
 
 
 def parse_draft(entry: str) -> int | None:

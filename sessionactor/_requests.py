@@ -105,6 +105,8 @@ class End(NamedTuple):
 
     turn_id: str
     failed: bool = False
+    only_open: bool = False
+    """Do nothing if it is not open: whoever closed it said what the state is to be."""
 
 
 class Discard(NamedTuple):

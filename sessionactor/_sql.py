@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeGuard
@@ -87,15 +86,15 @@ RESTORE_SESSION: Final = (
 KEY: Final = "SELECT key, message_id, digest FROM keys WHERE key = ?"
 ROW: Final = f"SELECT {COLUMNS} FROM messages WHERE id = ?"
 COUNT: Final = "SELECT count(*) FROM messages WHERE id >= ? AND id < ?"
-EXISTING: Final = "SELECT id FROM messages WHERE id IN (SELECT value FROM json_each(?))"
+EXISTS: Final = "SELECT 1 FROM messages WHERE id = ?"
 NEWEST_BELOW: Final = "SELECT id FROM messages WHERE id < ? ORDER BY id DESC LIMIT 1"
 NEWEST_OF_AGENT_BELOW: Final = (
     "SELECT id FROM messages WHERE id < ? AND agent_id = ? ORDER BY id DESC LIMIT 1"
 )
 IS_CLOSED: Final = "SELECT 1 FROM turns WHERE turn = ? AND closed_at IS NOT NULL"
 TURN_ROWS: Final = "SELECT id FROM messages WHERE turn = ? AND id >= ? ORDER BY id"
-TURNS_FROM: Final = (
-    "SELECT DISTINCT turn FROM messages NOT INDEXED WHERE id >= ? AND turn IS NOT NULL"
+TURNS_BETWEEN: Final = (
+    "SELECT turn FROM messages NOT INDEXED WHERE id >= ? AND id < ? AND turn IS NOT NULL"
 )
 
 _CALL: Final = "CALL"
@@ -256,7 +255,8 @@ class _Content:
         return int(count)
 
     def existing(self, db_ids: Sequence[int]) -> Iterable[int]:
-        return self._ids(EXISTING, json.dumps(db_ids))
+        exists = self._cursor.execute
+        return [db_id for db_id in db_ids if exists(EXISTS, (db_id,)).fetchone()]
 
     def newest_below(self, stop: int, agent_id: str | None = None) -> int:
         if agent_id is None:
@@ -271,8 +271,9 @@ class _Content:
     def turn_rows(self, turn_id: str, start: int) -> Sequence[int]:
         return self._ids(TURN_ROWS, turn_id, start)
 
-    def turns_from(self, start: int) -> Iterable[str]:
-        return [turn for (turn,) in self._cursor.execute(TURNS_FROM, (start,))]
+    def turns_between(self, start: int, stop: int) -> Iterable[str]:
+        found = fetch(self._cursor.connection, TURNS_BETWEEN, (start, stop))
+        return {turn for (turn,) in found if type(turn) is str}
 
     def _ids(self, query: str, *values: object) -> list[int]:
         return [db_id for (db_id,) in self._cursor.execute(query, values)]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, ParamSpec, TypeVar
+from typing import BinaryIO, ParamSpec, TypeVar
 
 import anyio
 
@@ -21,7 +21,6 @@ from sessionactor._files import sync_directory
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_DRAFT_SUFFIX: Final = ".part"
 
 
 class Worker:
@@ -73,7 +72,7 @@ class NewFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._draft = path.with_name(f".{path.name}{_DRAFT_SUFFIX}")
+        self._draft = path.with_name(f".{path.name}{names.PART_SUFFIX}")
 
     def open(self) -> None:
         """Begin to write.

@@ -15,7 +15,6 @@ from sessionactor._codec import UndecodableError
 from sessionactor._errors import (
     InvalidValueError,
     RegistryClosedError,
-    SessionBusyError,
     SessionError,
 )
 from sessionactor._records import Row
@@ -23,7 +22,13 @@ from sessionactor._registry import SessionRegistry
 from sessionactor._requests import ReadRow
 from sessionactor.interchange._content import Item
 from sessionactor.interchange._events import EventsWriter, record_id_of
-from sessionactor.interchange._files import NewFile, Worker, begins_with, make_directory
+from sessionactor.interchange._files import (
+    NewDirectory,
+    NewFile,
+    Worker,
+    begins_with,
+    make_directory,
+)
 from sessionactor.interchange._loop import LoopWriter
 from sessionactor.interchange._reports import (
     ExportedSession,
@@ -37,8 +42,8 @@ from sessionactor.interchange._reports import (
 from sessionactor.interchange._source import RewrittenError, Source, let_go
 from sessionactor.interchange._writing import END, NativeWriter, Writer, heading_line
 
-PATIENCE: Final = 10
-"""How often an export begins again because rows were changed meanwhile."""
+PATIENCE: Final = 3
+"""How often a session is read again because rows were changed meanwhile."""
 _KNOWN_PARENTS: Final = 4096
 _DB_ID: Final = re.compile("[1-9][0-9]{0,17}")
 
@@ -73,8 +78,7 @@ async def export_session(
 
     Raises:
         SessionNotFoundError: there is no such session.
-        SessionBusyError: it is being imported; or its rows are changed so often that no
-            moment could be caught.
+        SessionBusyError: it is being imported.
         OSError: the file cannot be written.
     """
     writer = _writer(format)
@@ -191,28 +195,35 @@ class _Export:
         )
 
     async def _write(self, source: Source, file: NewFile) -> Writer:
+        """Write the session as it is at one moment."""
         for _ in range(PATIENCE):
-            writer = self._new_writer(source.heading)
-            self._problems = Problems(self._path)
-            self._messages = 0
             try:
-                await self._worker.run(file.write, writer.begin())
-                async with aclosing(source.items()) as parts:
-                    async for items in parts:
-                        parent_ids = await self._parent_ids(items)
-                        await self._worker.run(self._put, items, parent_ids, writer, file)
-                        self._report(source.heading.message_count)
-                await self._worker.run(file.write, writer.end())
+                return await self._try(source, file)
             except RewrittenError:
-                await self._worker.run(file.rewind)
                 source = await Source.open(self._registry, self._session_id)
-            else:
-                return writer
-        raise SessionBusyError(
-            f"the rows of session {self._session_id!r} are changed all the time: no moment of it"
-            " could be exported; try again",
-            session_id=self._session_id,
-        )
+        # It is changed all the time: a copy is not.
+        place = await self._worker.run(NewDirectory, self._path.parent)
+        try:
+            session = self._registry.session(self._session_id)
+            await session.backup(place.path / names.file_name(session.session_id, session.name))
+            async with SessionRegistry(place.path) as copies:
+                return await self._try(await Source.open(copies, self._session_id), file)
+        finally:
+            self._worker.post(place.remove)
+
+    async def _try(self, source: Source, file: NewFile) -> Writer:
+        writer = self._new_writer(source.heading)
+        self._problems = Problems(self._path)
+        self._messages = 0
+        await self._worker.run(file.rewind)
+        await self._worker.run(file.write, writer.begin())
+        async with aclosing(source.items()) as parts:
+            async for items in parts:
+                parent_ids = await self._parent_ids(items)
+                await self._worker.run(self._put, items, parent_ids, writer, file)
+                self._report(source.heading.message_count)
+        await self._worker.run(file.write, writer.end())
+        return writer
 
     def _put(
         self, items: Sequence[Item], parent_ids: Mapping[str, str], writer: Writer, file: NewFile

@@ -7,7 +7,9 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -138,6 +140,17 @@ class NewFile:
         return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
 
 
+class NewDirectory:
+    """A directory for what is needed for a moment."""
+
+    def __init__(self, parent: Path) -> None:
+        self.path = Path(tempfile.mkdtemp(names.PART_SUFFIX, ".", parent))
+
+    def remove(self) -> None:
+        """Remove it, and all that is in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
 def open_regular(path: Path, *, follow: bool) -> BinaryIO:
     """Open a file to read, if it is one: no device, pipe or directory.
 
@@ -181,6 +194,7 @@ def make_directory(directory: Path) -> None:
 
 
 __all__ = [
+    "NewDirectory",
     "NewFile",
     "Worker",
     "begins_with",

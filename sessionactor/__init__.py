@@ -14,6 +14,7 @@ How a request travels, each layer importing only what stands above it:
     arguments, batch, handle, browsing, editing,
     turns, session                                     the handle: it knows whom to ask
     supervisor, registry                               where all of them meet
+    interchange                                        sessions to text files and back
 
     Session -> registry.ask -> mailbox -> actor -> store -> <id>_<name>.db
 """

@@ -92,7 +92,7 @@ class SessionRegistry:
         self._max_active = max_active
         self._idle_timeout_s = idle_timeout_s
         self._mailbox_size = mailbox_size
-        self._max_message_bytes = max_message_bytes
+        self.max_message_bytes = max_message_bytes
         self._open_store = open_store
         self._supervisor: Supervisor | None = None
         self._handles: WeakValueDictionary[str, Session] = WeakValueDictionary()
@@ -309,7 +309,7 @@ class SessionRegistry:
     def _handle(self, session_id: str) -> Session:
         handle = self._handles.get(session_id)
         if handle is None:
-            handle = self._handles[session_id] = Session(self, session_id, self._max_message_bytes)
+            handle = self._handles[session_id] = Session(self, session_id, self.max_message_bytes)
         return handle
 
     def _new_id(self, session_id: str | None) -> str:

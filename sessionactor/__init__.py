@@ -4,10 +4,11 @@ How a request travels, each layer importing only what stands above it:
 
     errors, records, events, changes, requests,
     words, names, times                                leaves
-    codec, digest, schema, paging, draft, operations,
-    deciding, rows                                     pure
-    files, ownership, sql, loading, reading, chapters,
-    copying, opening, content, store, directory, scan, disk     what touches the disk
+    codec, digest, schema, paging, rows, draft,
+    operations, deciding                               pure
+    files, ownership, sql, loading, reading, dumping,
+    chapters, copying, opening, content, store,
+    directory, scan, disk                              what touches the disk
     mailbox                                            the queue in front of an actor
     actor, capacity, copies, activation                one session in use
     arguments, batch, handle, browsing, editing,

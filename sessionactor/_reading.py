@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,6 @@ from sessionactor._changes import (
     RemoveRows,
     Step,
     StoredInfo,
-    StoredKey,
     StoredRow,
     UpdateRow,
 )
@@ -28,6 +28,7 @@ from sessionactor._paging import Bounds, Checkpoint
 from sessionactor._requests import MAX_ID, ReadChapter, ReadRow, ReadRows
 from sessionactor._sql import COLUMNS, KEY, ROW, fetch
 
+_TURNS_AT_ONCE: Final = 256
 _OF_AGENT: Final = "(:agent_id IS NULL OR agent_id = :agent_id)"
 
 ROWS: Final = (
@@ -44,7 +45,7 @@ TURN_START: Final = (
 )
 NEWEST_TURNS: Final = (
     f"SELECT id, turn FROM messages WHERE id > :after AND id < :before AND {_OF_AGENT}"
-    " ORDER BY id DESC"
+    " ORDER BY id DESC LIMIT :limit"
 )
 METADATA: Final = "SELECT key, value FROM metadata ORDER BY key"
 CHECKPOINT_AT: Final = (
@@ -57,12 +58,7 @@ NEWEST_CHECKPOINT: Final = (
 NEWEST_CHECKPOINT_OF_AGENT: Final = NEWEST_CHECKPOINT.replace(
     "AND id", "AND agent_id = :agent_id AND id"
 )
-KEYS: Final = (
-    "SELECT key, message_id, digest FROM keys WHERE key > coalesce(:after, '')"
-    " ORDER BY key LIMIT :n"
-)
-CLOSED_TURNS: Final = "SELECT turn FROM turns WHERE closed_at IS NOT NULL ORDER BY turn"
-TURN_OF_ROWS: Final = f"SELECT {COLUMNS} FROM messages WHERE turn = ? ORDER BY id"
+ROWS_OF_TURN: Final = f"SELECT {COLUMNS} FROM messages WHERE turn = ? ORDER BY id"
 
 _INSERTED_AT: Final = "coalesce(first_revision, revision)"
 INSERTED_FROM: Final = f"SELECT id, {_INSERTED_AT} FROM messages WHERE id >= ? ORDER BY id LIMIT 1"
@@ -75,7 +71,7 @@ UPDATED_ROWS: Final = (
 )
 REMOVALS: Final = (
     "SELECT first_id, last_id, revision FROM removals WHERE revision > ? AND revision <= ?"
-    " ORDER BY rowid"
+    " ORDER BY revision, rowid"
 )
 MERGED: Final = (
     "SELECT key, value, revision FROM metadata WHERE revision > ? AND revision <= ?"
@@ -123,7 +119,16 @@ def _newest_whole(values: dict[str, Any], limit: int, connection: sqlite3.Connec
         (first,) = connection.execute(TURN_START, {**values, "turn": turn}).fetchone()
         return int(first)
 
-    return paging.newest_whole(connection.execute(NEWEST_TURNS, values), first_of, limit)
+    return paging.newest_whole(_turns_downward(values, connection), first_of, limit)
+
+
+def _turns_downward(
+    values: dict[str, Any], connection: sqlite3.Connection
+) -> Iterator[tuple[int, str | None]]:
+    values = {**values, "limit": _TURNS_AT_ONCE}
+    while rows := fetch(connection, NEWEST_TURNS, values):
+        yield from ((db_id, turn if type(turn) is str else None) for db_id, turn in rows)
+        values["before"] = rows[-1][0]
 
 
 def read_chapter(
@@ -168,20 +173,9 @@ def read_metadata(connection: sqlite3.Connection) -> dict[str, str | None]:
     return dict(connection.execute(METADATA).fetchall())
 
 
-def read_keys(after: str | None, limit: int, connection: sqlite3.Connection) -> list[StoredKey]:
-    """Idempotency keys in their order."""
-    found = connection.execute(KEYS, {"after": after, "n": limit})
-    return [StoredKey._make(row) for row in found]
-
-
-def read_closed_turns(connection: sqlite3.Connection) -> list[str]:
-    """The ids of all closed turns."""
-    return [turn for (turn,) in connection.execute(CLOSED_TURNS)]
-
-
 def read_turns(turn_ids: list[str], connection: sqlite3.Connection) -> list[StoredRow]:
     """The rows of these turns, in insertion order."""
-    rows = [row for turn_id in turn_ids for row in fetch(connection, TURN_OF_ROWS, (turn_id,))]
+    rows = [row for turn_id in turn_ids for row in fetch(connection, ROWS_OF_TURN, (turn_id,))]
     return sorted(rows, key=lambda row: row[0])
 
 

@@ -66,6 +66,7 @@ ALTER TABLE messages ADD COLUMN first_revision INTEGER;
 CREATE INDEX updates ON messages(revision) WHERE updated_at IS NOT NULL;
 CREATE INDEX turn_rows ON messages(turn, id) WHERE turn IS NOT NULL;
 ALTER TABLE removals ADD COLUMN last_id INTEGER;
+CREATE INDEX removals_by_revision ON removals(revision);
 ALTER TABLE session ADD COLUMN removed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE session ADD COLUMN agent_alias TEXT;
 ALTER TABLE session ADD COLUMN channel_id TEXT;

@@ -10,13 +10,13 @@ from pathlib import Path
 from time import perf_counter
 
 import msgpack
-from sessionactor.interchange import export_session, import_session
 
 from benchmarks.candidates import AGENT
 from benchmarks.harness import Measure, Section, compare
 from benchmarks.settings import Settings
 from benchmarks.workloads import data_directory, message_of
 from sessionactor import SessionRegistry
+from sessionactor.interchange import export_session, import_session
 
 _ROUNDS = 3
 _PART = 1_000

@@ -4,15 +4,17 @@ How a request travels, each layer importing only what stands above it:
 
     errors, records, events, changes, requests,
     words, names, times                                leaves
-    codec, digest, schema, paging, draft, operations,
-    deciding, rows, projection                         pure
-    files, ownership, sql, loading, reading, chapters,
-    opening, content, store, directory, scan, disk     what touches the disk
+    codec, digest, schema, paging, rows, draft,
+    operations, deciding, projection                   pure
+    files, ownership, sql, loading, reading, dumping,
+    chapters, copying, opening, content, store,
+    directory, scan, disk                              what touches the disk
     mailbox, pace, hub                                 the queue in front, the log behind an actor
-    actor, capacity, activation                        one session in use
-    arguments, batch, subscription, handle,
-    browsing, editing, turns, session                  the handle: it knows whom to ask
+    actor, capacity, copies, activation                one session in use
+    arguments, batch, subscription, handle, browsing,
+    editing, turns, session                            the handle: it knows whom to ask
     supervisor, registry                               where all of them meet
+    interchange                                        sessions to text files and back
 
     Session -> registry.ask -> mailbox -> actor -> store -> <id>_<name>.db
 """
@@ -39,6 +41,7 @@ from sessionactor._errors import (
     StaleHeadError,
     StaleRevisionError,
     StorageError,
+    TargetExistsError,
     TurnClosedError,
     TurnOpenError,
 )
@@ -118,6 +121,7 @@ __all__ = [
     "StateChanged",
     "StorageError",
     "Subscription",
+    "TargetExistsError",
     "Truncated",
     "Turn",
     "TurnClosedError",

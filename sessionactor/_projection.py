@@ -149,7 +149,7 @@ def _session_changes(revision: int, step: Step) -> Iterator[Change]:
         case ChangeStatus(status):
             yield _state(revision, status)
         case FinishRestoring(restored):
-            yield MetadataChanged(revision, dict(restored.metadata), dict(restored.context))
+            yield MetadataChanged(revision, {}, dict(restored.context))
             yield _state(revision, restored.status)
 
 

@@ -8,7 +8,7 @@ How a request travels, each layer importing only what stands above it:
     operations, deciding, projection                   pure
     files, ownership, sql, loading, reading, dumping,
     chapters, copying, opening, content, store,
-    directory, scan, disk                              what touches the disk
+    directory, scan, disk, looking, read_only          what touches the disk
     mailbox, pace, hub                                 the queue in front, the log behind an actor
     actor, capacity, copies, activation                one session in use
     arguments, batch, subscription, handle, browsing,

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from sessionactor import _names as names
 from sessionactor._activation import Delete, Fork, Start, Stop
-from sessionactor._directory import MemoryDirectory
+from sessionactor._directory import Directory, MemoryDirectory
 from sessionactor._disk import DiskDirectory
 from sessionactor._errors import (
     AmbiguousNameError,
@@ -24,7 +24,14 @@ from sessionactor._errors import (
     SessionNotFoundError,
 )
 from sessionactor._opening import Durability
+from sessionactor._read_only import (
+    READING_THREADS,
+    ReadOnlyDirectory,
+    open_read_only,
+    refusal,
+)
 from sessionactor._records import RegistryStatistics, SessionFile
+from sessionactor._requests import Compact, Write
 from sessionactor._session import Session
 from sessionactor._store import OpenStore, open_store
 from sessionactor._subscription import Subscription
@@ -59,6 +66,8 @@ class SessionRegistry:
         max_message_bytes: How large one encoded message may be.
         subscriber_buffer: Events that may wait for a subscriber before it is told that it
             lagged; 64 MiB of messages are as many.
+        read_only: Read sessions that others own, or nobody. Nothing in the directory is
+            written, made or locked; what would change a session raises `ReadOnlyError`.
         open_store: Opens a session's store: the seam for another one.
     """
 
@@ -72,6 +81,7 @@ class SessionRegistry:
         mailbox_size: int = DEFAULT_MAILBOX_SIZE,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         subscriber_buffer: int = DEFAULT_SUBSCRIBER_BUFFER,
+        read_only: bool = False,
         open_store: OpenStore = open_store,
     ) -> None:
         if durability not in ("full", "normal"):
@@ -94,6 +104,8 @@ class SessionRegistry:
             )
         if idle_timeout_s is not None and not idle_timeout_s > 0:
             raise InvalidValueError(f"idle_timeout_s is more than 0, not {idle_timeout_s!r}")
+        if read_only and directory is None:
+            raise InvalidValueError("read_only is for sessions in a directory, not in memory")
         self._path = None if directory is None else Path(os.path.abspath(directory))
         self._durability: Durability = durability
         self._max_active = max_active
@@ -101,6 +113,7 @@ class SessionRegistry:
         self._mailbox_size = mailbox_size
         self.max_message_bytes = max_message_bytes
         self._subscriber_buffer = subscriber_buffer
+        self._read_only = bool(read_only)
         self._open_store = open_store
         self._supervisor: Supervisor | None = None
         self._handles: WeakValueDictionary[str, Session] = WeakValueDictionary()
@@ -164,12 +177,15 @@ class SessionRegistry:
 
         Raises:
             SessionExistsError: the session exists under another name.
+            ReadOnlyError: it does not exist, and the registry is read-only.
             InvalidNameError: that cannot be an id or name; nothing was created.
             SessionOwnedError: another process or registry owns it.
             SchemaVersionError: a newer version of this package wrote it.
             StorageError: the disk failed.
         """
         supervisor = self._usable()
+        if session_id is None:
+            self._check_writable()
         session_id = self._new_id(session_id)
         if name is not None:
             name = names.check(name, "name")
@@ -217,7 +233,9 @@ class SessionRegistry:
             StorageError: the disk failed.
         """
         supervisor = self._usable()
-        deleted: bool = await supervisor.command(names.check(session_id, "id"), Delete())
+        session_id = names.check(session_id, "id")
+        self._check_writable(session_id)
+        deleted: bool = await supervisor.command(session_id, Delete())
         return deleted
 
     async def exists(self, session_id: str) -> bool:
@@ -275,6 +293,8 @@ class SessionRegistry:
         supervisor = self._supervisor
         if supervisor is None or supervisor.is_elsewhere():
             supervisor = self._usable()
+        if self._read_only and isinstance(request, Write | Compact):
+            self._check_writable(session_id)
         mailbox = supervisor.mailbox(session_id)
         envelope = await mailbox.put(request) if mailbox.full else mailbox.post(request)
         return await envelope.reply
@@ -288,7 +308,9 @@ class SessionRegistry:
         """Give a session another name: what `Session.rename` calls."""
         if name is not None:
             name = names.check(name, "name")
-        await self._usable().rename(session_id, name)
+        supervisor = self._usable()
+        self._check_writable(session_id)
+        await supervisor.rename(session_id, name)
 
     async def fork(
         self,
@@ -303,6 +325,7 @@ class SessionRegistry:
         if name is not None:
             name = names.check(name, "name")
         supervisor = self._usable()
+        self._check_writable(new_id)
         origin = await supervisor.origin(session_id)
         origin = origin._replace(before=before, whole_turns=whole_turns)
         await supervisor.command(new_id, Fork(name, origin))
@@ -334,6 +357,15 @@ class SessionRegistry:
             session_id = names.new_session_id()
         return session_id
 
+    def _check_writable(self, session_id: str | None = None) -> None:
+        """Refuse what would change a session.
+
+        Raises:
+            ReadOnlyError: the registry is read-only.
+        """
+        if self._read_only:
+            raise refusal(self._path, session_id)
+
     def _usable(self) -> Supervisor:
         supervisor = self._supervisor
         if supervisor is None:
@@ -343,18 +375,28 @@ class SessionRegistry:
         return supervisor
 
     def _supervise(self) -> Supervisor:
-        executor = ThreadPoolExecutor(_DIRECTORY_THREADS, "sessionactor-directory")
+        threads = READING_THREADS if self._read_only else _DIRECTORY_THREADS
+        executor = ThreadPoolExecutor(threads, "sessionactor-directory")
+        directory, open_store = self._place(executor)
         return Supervisor(
             repr(self),
-            MemoryDirectory() if self._path is None else DiskDirectory(self._path, executor),
+            directory,
             executor,
-            self._open_store,
+            open_store,
             self._durability,
             self._max_active,
             self._idle_timeout_s,
             self._mailbox_size,
             self._subscriber_buffer,
         )
+
+    def _place(self, executor: ThreadPoolExecutor) -> tuple[Directory, OpenStore]:
+        if self._path is None:
+            return MemoryDirectory(), self._open_store
+        if self._read_only:
+            directory = ReadOnlyDirectory(self._path, executor)
+            return directory, partial(open_read_only, directory)
+        return DiskDirectory(self._path, executor), self._open_store
 
 
 def _not_found(session_id: str) -> SessionNotFoundError:

@@ -57,7 +57,7 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._pace = Pace(self._loop)
-        self._hub = Hub(self._pace, subscriber_buffer)
+        self._hub = Hub(self._pace, subscriber_buffer, fed=not directory.read_only)
         self._around = Surroundings(
             directory,
             open_store,
@@ -226,6 +226,7 @@ class Supervisor:
                     self._started.set_result(None)
                     async with anyio.create_task_group() as sweeping:
                         sweeping.start_soon(self._sweep)
+                        sweeping.start_soon(self.directory.watch, self._hub)
                         await self._stop.wait()
                         sweeping.cancel_scope.cancel()
                     self._stop_all()

@@ -133,8 +133,9 @@ class SessionMachine(RuleBasedStateMachine):
         expected = outcome(modelled)
         if isinstance(expected, RefusedError):
             assert type(answer) is expected.kind
-            assert expected.actual is None or answer.actual == expected.actual
-            assert answer.session_id == "s"
+            refusal: Any = answer
+            assert expected.actual is None or refusal.actual == expected.actual
+            assert refusal.session_id == "s"
         else:
             assert answer == expected
 
@@ -207,6 +208,21 @@ class SessionMachine(RuleBasedStateMachine):
         )
         if answer is turn:
             self.turns[turn_id] = turn
+
+    @rule(agent_id=AGENTS, messages=st.lists(MESSAGES, max_size=3))
+    def work_in_a_new_turn(self, agent_id: str, messages: list[dict[str, Any]]) -> None:
+        turn_id = f"t{self.model.revision + 10}"
+        self.begin_a_turn(turn_id, agent_id)
+        if turn_id in self.turns:
+            puts = [Put(agent_id, message, turn=turn_id) for message in messages]
+            self.agree(self.turns[turn_id].extend(messages), lambda: self.model.change(puts))
+
+    @precondition(lambda self: self.model.status.state == "interrupted")
+    @rule(data=st.data(), how=st.sampled_from([Finish, Discard]))
+    def handle_an_interrupted_turn(self, data: st.DataObject, how: Any) -> None:
+        by_hand = self.model.status.turn_id or "none"
+        turns = [turn.turn_id for turn in self.model.turns] or [by_hand]
+        self.change_something(how(data.draw(st.sampled_from(turns))))
 
     @precondition(lambda self: self.turns)
     @rule(data=st.data(), message=MESSAGES)
@@ -348,6 +364,7 @@ class DiskMachine(SessionMachine):
 
     @rule()
     def reopen_the_registry(self) -> None:
+        """Another owner takes over: what was running is interrupted."""
         self.do(self.registry.aclose())
         self.do(self.registry.open())
         self.session = self.registry.session("s")

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from sessionactor import _names as names
 from sessionactor._changes import StoredMetadata, WholeRow
 from sessionactor._codec import decode
 from sessionactor.interchange._content import DEFAULT_AGENT, Heading, Item, plain_heading
@@ -109,6 +110,8 @@ class LoopWriter:
         self._heading = heading
         self._metadata: dict[str, str | None] = {}
         self._began = False
+        file_name = names.export_name(heading.session_id, plain=True)
+        self._is_nameless = names.exported_id(file_name) != heading.session_id
         self._created_at_ms = heading.restored.created_at // 1000
         self.losses = Losses()
         self.losses.of_session(heading)
@@ -135,7 +138,7 @@ class LoopWriter:
         header = b""
         if not self._began:
             first = message or decode(row[2])
-            header = self._header(needed=type(first) is dict and _is_header(first))
+            header = self._header(needed=self._is_nameless or _is_header(first))
         self.losses.of_row(row, message)
         self.losses.add("agents of messages", row[1] != DEFAULT_AGENT)
         self.losses.add("times of messages", row[3] != self._created_at_ms * 1000)

@@ -40,7 +40,7 @@ class LoopReader:
         self._created_at: int | None = None
         self._header_line = 0
         self._said_count: int | None = None
-        self._lines = 0
+        self._is_first = True
         self._rows = 0
 
     def take(self, number: int, text: str) -> Sequence[Item]:
@@ -49,12 +49,11 @@ class LoopReader:
         Raises:
             BadLineError: it is neither.
         """
-        self._lines += 1
+        is_first, self._is_first = self._is_first, False
         value = parse(text, foreign=True)
-        if self._lines == 1 and type(value) is dict and _is_header(value):
-            items = self._header(Members(value))
-            self._header_line, self._lines = number, 1
-            return items
+        if is_first and type(value) is dict and _is_header(value):
+            self._header_line = number
+            return self._header(Members(value))
         if type(value) is not dict:
             raise BadLineError(f"a message is an object, not {text[:40]!r}")
         at = self._reading.modified_at if self._created_at is None else self._created_at
@@ -68,10 +67,10 @@ class LoopReader:
         if session_id is None or (not self._rows and self._created_at is None):
             self._problems.add(None, "there is no message in it")
             return None
-        if self._said_count is not None and self._said_count != self._lines - 1:
+        if self._said_count is not None and self._said_count != self._rows:
             self._problems.add(
                 self._header_line,
-                f"'message_count' is {self._said_count}, the messages are {self._lines - 1}",
+                f"'message_count' is {self._said_count}, the messages are {self._rows}",
             )
         at = self._reading.modified_at if self._created_at is None else self._created_at
         return plain_heading(

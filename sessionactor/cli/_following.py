@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Literal
 
 from rich.text import Text
@@ -10,6 +10,7 @@ from rich.text import Text
 from sessionactor import (
     Appended,
     Cleared,
+    CorruptRowError,
     Deleted,
     Event,
     Lagged,
@@ -51,16 +52,26 @@ async def follow(
         teller.appended(row)
     output.flush()
     while live:
-        again = None
-        async for event in session.subscribe(since=since, agent_id=agent_id):
+        live = False  # it ends when the session is deleted
+        async for event in _events(session.subscribe(since=since, agent_id=agent_id), on_corrupt):
             if isinstance(event, Lagged):
-                again = event.revision
+                live, since = True, event.revision
             elif _is_news(event, shown):
                 teller.tell(event)
                 output.flush()
-        if again is None:
-            return  # the session was deleted
-        since = again
+
+
+async def _events(
+    events: AsyncIterator[Event], on_corrupt: Literal["raise", "skip"]
+) -> AsyncIterator[Event]:
+    while True:
+        try:
+            yield await anext(events)
+        except StopAsyncIteration:
+            return
+        except CorruptRowError:
+            if on_corrupt == "raise":
+                raise
 
 
 def _is_news(event: Event, shown: dict[int, int]) -> bool:

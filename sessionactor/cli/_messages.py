@@ -1,7 +1,7 @@
 """Rows and chapters as lines for people: who says it, coloured by role, and the text.
 
 Messages are understood in the shapes that people store (OpenAI, Anthropic, LangChain, Gemini);
-what is in no known shape is shown as JSON, so that nothing is kept back in silence.
+what is in no known shape is shown as JSON.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sessionactor import Row
 from sessionactor.cli._json import plain
-from sessionactor.cli._text import clean, clipped, moment
+from sessionactor.cli._text import clean, clipped, counted, moment
 
 SHOWN_CHARACTERS: Final = 4000
 """Of one message, unless all of it is asked for."""
@@ -74,8 +74,8 @@ def shown(full: str, *, whole: bool = False) -> str:
     """The text of a message, safe, and cut where it is very long."""
     if whole or len(full) <= SHOWN_CHARACTERS:
         return clean(full, lines=True)
-    left = len(full) - SHOWN_CHARACTERS
-    return f"{clean(full[:SHOWN_CHARACTERS], lines=True)}…\n[{left:,} characters more: --full]"
+    left = counted(len(full) - SHOWN_CHARACTERS, "character")
+    return f"{clean(full[:SHOWN_CHARACTERS], lines=True)}…\n[{left} more: --full]"
 
 
 def role_of(message: Mapping[Any, Any]) -> str:
@@ -116,7 +116,7 @@ def _part(value: Mapping[Any, Any], depth: int) -> Iterator[str]:
         yield _call(value)
     elif kind in ("tool_result", "function_call_output"):
         yield from _answer(value.get("content", value.get("output")), depth)
-    elif any(value.get(key) for key in (*_SAYS, *_CALLS, *_ANSWERS)):
+    elif _is_known(value):
         for key in _SAYS:
             yield from _pieces(value.get(key), depth + 1)
         for key in _CALLS:
@@ -125,11 +125,17 @@ def _part(value: Mapping[Any, Any], depth: int) -> Iterator[str]:
         for key in _ANSWERS:
             yield from _answer(value.get(key), depth)
     else:
-        nested = [value[key] for key in _NESTED if isinstance(value.get(key), Mapping)]
+        nested = [value[key] for key in _NESTED if _is_known(value.get(key))]
         if nested:
             yield from _pieces(nested, depth)
         elif depth:
             yield _json(value)
+
+
+def _is_known(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(
+        value.get(key) for key in (*_SAYS, *_CALLS, *_ANSWERS)
+    )
 
 
 def _call(value: Any) -> str:

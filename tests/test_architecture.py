@@ -109,13 +109,26 @@ def test_no_module_imports_from_the_package_root_or_from_an_edge() -> None:
                 assert name.split(".")[1].startswith("_"), f"{module} imports {name}"
 
 
+BETWEEN = {"checkup", "interchange"}
+"""Packages that stand on the core, and edges on them."""
+
+
 def test_edges_import_no_other_edge() -> None:
     edges = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
-    assert "testing" in edges
+    assert {"testing", "cli"} < edges
     for edge in edges:
+        forbidden = edges - {edge} if edge in BETWEEN else edges - {edge} - BETWEEN
         for path in (PACKAGE / edge).rglob("*.py"):
             found = {name.split(".")[1] for name in imports(path) if name.count(".")}
-            assert not found & (edges - {edge}), path
+            assert not found & forbidden, path
+
+
+def test_the_command_line_stands_on_public_names_alone() -> None:
+    for path in (PACKAGE / "cli").rglob("*.py"):
+        for name in imports(path):
+            package, *parts = name.split(".")
+            if package == "sessionactor" and parts[:1] != ["cli"]:
+                assert not any(re.match(r"_[a-z]", part) for part in parts), f"{path}: {name}"
 
 
 def test_only_the_store_imports_aiosqlite() -> None:
@@ -208,7 +221,7 @@ def test_the_door_reexports_and_does_nothing_else() -> None:
 
 PUBLIC = [
     (module, name)
-    for module in ("sessionactor", "sessionactor.testing")
+    for module in ("sessionactor", "sessionactor.checkup", "sessionactor.testing")
     for name in importlib.import_module(module).__all__
 ]
 

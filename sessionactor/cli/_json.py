@@ -13,7 +13,7 @@ from collections.abc import Mapping, Set
 from datetime import datetime
 from typing import Any
 
-from sessionactor import Event, Row
+from sessionactor import Event
 
 
 def encoded(value: Any) -> str:
@@ -30,7 +30,7 @@ def plain(value: Any) -> Any:
     """
     if value is None or isinstance(value, str | bool | int):
         return value
-    if isinstance(value, Row):
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
         value = value._asdict()
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

@@ -10,13 +10,68 @@ from sessionactor import SessionError
 from sessionactor.cli import _finding as finding
 from sessionactor.cli._exits import Exit, code_of
 from sessionactor.cli._options import SESSIONS, command
+from sessionactor.cli._output import Output
 from sessionactor.cli._place import Place
-from sessionactor.cli._text import clean
+from sessionactor.cli._text import clean, counted
+from sessionactor.interchange import ExportedSession, Format, export_session
+
+_FORMAT = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["sessionactor", "events", "loop"]),
+    default="sessionactor",
+    help="sessionactor loses nothing; events and loop are those of other stores.",
+)
 
 
 @command("export")
-async def export(place: Place) -> None:
-    """To come."""
+@SESSIONS
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--all", "everything", is_flag=True, help="All sessions.")
+@_FORMAT
+async def export(
+    place: Place, sessions: tuple[str, ...], target: Path, everything: bool, format_: Format
+) -> Exit:
+    """Write SESSIONS to TARGET as JSON Lines.
+
+    TARGET is a file, or a directory, in which each session has a file of its own. A glob means
+    all sessions that it matches. Sessions may be in use. What was exported before is replaced if
+    the session has changed since.
+    """
+    output = place.output
+    if bool(sessions) == everything:
+        raise click.UsageError("say which sessions, or --all, and where to")
+    worst = Exit.DONE
+    async with place.reading() as registry:
+        files = await finding.several(registry, sessions, everything=everything)
+        _is_directory(target, wanted=len(files) != 1 or everything)
+        with output.progress("exporting") as told:
+            for done, file in enumerate(files):
+                told(done, len(files))
+                try:
+                    exported = await export_session(
+                        registry, file.session_id, target, format=format_
+                    )
+                except (SessionError, OSError) as error:
+                    output.failed(error)
+                    worst = max(worst, code_of(error))
+                    continue
+                worst = max(worst, _tell_export(exported, output))
+    return worst
+
+
+def _tell_export(exported: ExportedSession, output: Output) -> Exit:
+    if output.as_json:
+        output.record(exported)
+    else:
+        what = counted(exported.messages, "message")
+        where = clean(str(exported.path))
+        output.line(f"{clean(exported.session_id)} → {where}  {what}, {exported.status}")
+        for lost in exported.lost:
+            output.note(f"{clean(exported.session_id)}: lost: {lost}")
+        for problem in exported.problems:
+            output.note(str(problem))
+    return Exit.FAILED if exported.problems else Exit.DONE
 
 
 @command("import")

@@ -102,7 +102,7 @@ async def ls(
         output.note(f"more: --cursor {more}, or --all", cursor=more)
 
 
-_COLUMNS: Final = ("ID", "NAME", "MESSAGES|right", "STATE", "LAST ACTIVITY", "AGENT", "CHANNEL")
+_COLUMNS: Final = ("ID", "NAME", ">MESSAGES", "STATE", "LAST ACTIVITY", "AGENT", "CHANNEL")
 
 
 def _row(session: SessionInfo) -> list[Text | str]:
@@ -214,7 +214,7 @@ async def stats(place: Place) -> None:
         output.line(f"changed from {moment(min(changed))} to {moment(max(changed))}")
         output.line("")
         output.table(
-            ("ID", "NAME", "SIZE|right", "MESSAGES|right"),
+            ("ID", "NAME", ">SIZE", ">MESSAGES"),
             [
                 [
                     clean(session.session_id),

@@ -23,6 +23,7 @@ from sessionactor.cli._json import encoded
 from sessionactor.cli._text import clean
 
 _PAGER: Final = "less -R"
+_ID_WIDTH: Final = 36
 
 
 class _Console(Console):
@@ -42,6 +43,7 @@ class Output:
                 stream.reconfigure(errors="backslashreplace")
         self.console = _console(sys.stdout)
         self._errors = _console(sys.stderr)
+        self._bar: Progress | None = None
 
     @property
     def is_terminal(self) -> bool:
@@ -59,24 +61,34 @@ class Output:
 
     def line(self, text: Text | str) -> None:
         """A line for people; long ones are left to the terminal to break."""
-        self.console.print(Text(text) if isinstance(text, str) else text, soft_wrap=True)
+        with self._apart_from_bar():
+            if self.console.is_terminal:
+                _print(self.console, text)
+            else:
+                sys.stdout.write(f"{text}\n")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Text | str]]) -> None:
-        """Rows for people; into a pipe, values with tabs between them and no heading."""
+        """Rows for people; into a pipe, values with tabs between them and no heading.
+
+        Args:
+            columns: Their names. The first one is that of ids, which are cut last; behind
+                `>` stand those of numbers.
+            rows: Values that are safe.
+        """
         if not self.console.is_terminal:
             for row in rows:
                 sys.stdout.write("\t".join(str(value) for value in row) + "\n")
             return
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            name, _, mark = column.partition("|")
-            right = mark == "right"
+        longest = max((len(str(row[0])) for row in rows), default=0)
+        for number, column in enumerate(columns):
+            name = column.lstrip(">")
             table.add_column(
                 name,
-                justify="right" if right else "left",
+                justify="right" if name != column else "left",
                 no_wrap=True,
                 overflow="ellipsis",
-                min_width=len(name) if right else None,
+                min_width=min(longest, _ID_WIDTH) if number == 0 else len(name),
             )
         for row in rows:
             table.add_row(*(Text(value) if isinstance(value, str) else value for value in row))
@@ -88,7 +100,8 @@ class Output:
         if self.as_json:
             click.echo(encoded(details or {"note": text}), err=True)
         else:
-            self._errors.print(Text(clean(text, lines=True)), soft_wrap=True)
+            with self._apart_from_bar():
+                _print(self._errors, clean(text, lines=True))
 
     def failed(self, error: BaseException) -> None:
         """Say what went wrong, to stderr."""
@@ -99,7 +112,8 @@ class Output:
         else:
             line = Text("sessionactor: ", style="bold red")
             line.append(clean(message_of(error), lines=True), style="not bold default")
-            self._errors.print(line, soft_wrap=True)
+            with self._apart_from_bar():
+                _print(self._errors, line)
 
     def flush(self) -> None:
         """Send what was written."""
@@ -108,6 +122,9 @@ class Output:
     @contextlib.contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """A bar on stderr, if that is a terminal; gives what is told `(done, of)`."""
+        if self.as_json or not self._errors.is_terminal:
+            yield lambda done, of: None
+            return
         bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -115,15 +132,28 @@ class Output:
             TimeRemainingColumn(),
             console=self._errors,
             transient=True,
-            disable=not self._errors.is_terminal or self.as_json,
         )
+        self._bar = bar
         with bar:
             task = bar.add_task(what, total=None)
 
             def told(done: int, of: int) -> None:
                 bar.update(task, completed=done, total=of)
 
-            yield told
+            try:
+                yield told
+            finally:
+                self._bar = None
+
+    @contextlib.contextmanager
+    def _apart_from_bar(self) -> Iterator[None]:
+        """Take the bar off the terminal while something else is printed there."""
+        bar = self._bar if self.console.is_terminal else None
+        if bar is not None:
+            bar.stop()
+        yield
+        if bar is not None:
+            bar.start()
 
     def confirmed(self, question: str) -> bool:
         """Ask whoever sits there; Ctrl-C ends the command as it does elsewhere."""

@@ -132,12 +132,15 @@ async def _lines(
     if earlier is not None:
         yield Text(f"earlier messages: --before {earlier}, or --all", style="dim")
         yield ""
+    row = None
     async for row in rows:
         if row.checkpoint:
             yield Text("─" * 8 + f" chapter from {row.db_id} " + "─" * 8, style="bold blue")
         yield messages.header(row)
         yield messages.body(row, whole=full)
         yield ""
+    if row is None:
+        yield Text("no messages", style="dim")
 
 
 @command("tail")

@@ -53,7 +53,7 @@ _STATES: Final = {
     "--order",
     type=click.Choice(["updated", "created"]),
     default="updated",
-    help="The newest first, by last change or by creation.",
+    help="updated: what changed last first; created: the oldest first.",
 )
 @click.option(
     "--limit", type=click.IntRange(min=1), default=50, metavar="N", help="So many; 50 unless given."

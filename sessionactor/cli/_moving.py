@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from sessionactor import SessionError
+from sessionactor import SessionError, SessionRegistry
 from sessionactor.cli import _finding as finding
 from sessionactor.cli._exits import Exit, code_of
 from sessionactor.cli._options import SESSIONS, command
 from sessionactor.cli._output import Output
 from sessionactor.cli._place import Place
 from sessionactor.cli._text import clean, counted
-from sessionactor.interchange import ExportedSession, Format, export_session
+from sessionactor.interchange import (
+    ExportedSession,
+    Format,
+    ImportedFile,
+    OnProgress,
+    Progress,
+    export_session,
+    import_session,
+    import_sessions,
+)
 
 _FORMAT = click.option(
     "--format",
@@ -74,9 +84,80 @@ def _tell_export(exported: ExportedSession, output: Output) -> Exit:
     return Exit.FAILED if exported.problems else Exit.DONE
 
 
-@command("import")
-async def import_(place: Place) -> None:
-    """To come."""
+@command("import", creates=True)
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_FORMAT
+@click.option(
+    "--agent",
+    "agent_id",
+    default="agent",
+    metavar="ID",
+    help="Who said what is in files that know no agents.",
+)
+@click.option("--skip-bad", is_flag=True, help="Of a damaged file, import what is whole.")
+async def import_(
+    place: Place, paths: tuple[Path, ...], format_: Format, agent_id: str, skip_bad: bool
+) -> Exit:
+    """Make sessions of files, or of all files of a directory.
+
+    A session that is there already is never changed, and nothing is doubled. Of a damaged file
+    nothing is imported, unless --skip-bad is given. What was interrupted goes on where it was.
+    """
+    output = place.output
+    worst = Exit.DONE
+    async with place.writing() as registry:
+        with output.progress("importing") as told:
+            for path in paths:
+
+                def note(progress: Progress) -> None:
+                    told(progress.done, progress.total)
+
+                try:
+                    files = await _imported(
+                        registry, path, format_, agent_id, skip_bad=skip_bad, note=note
+                    )
+                except (SessionError, OSError) as error:
+                    output.failed(error)
+                    worst = max(worst, code_of(error))
+                    continue
+                for file in files:
+                    worst = max(worst, _tell_import(file, output))
+    return worst
+
+
+async def _imported(
+    registry: SessionRegistry,
+    path: Path,
+    format_: Format,
+    agent_id: str,
+    *,
+    skip_bad: bool,
+    note: OnProgress,
+) -> Sequence[ImportedFile]:
+    if _is_directory(path, wanted=False):
+        report = await import_sessions(
+            registry, path, format=format_, agent_id=agent_id, skip_bad=skip_bad, progress=note
+        )
+        return report.files
+    file = await import_session(
+        registry, path, format=format_, agent_id=agent_id, skip_bad=skip_bad, progress=note
+    )
+    return [file]
+
+
+def _tell_import(file: ImportedFile, output: Output) -> Exit:
+    if output.as_json:
+        output.record(file)
+    else:
+        what = counted(file.messages, "message")
+        whose = "?" if file.session_id is None else clean(file.session_id)
+        output.line(f"{clean(str(file.path))} → {whose}  {what}, {file.status}")
+        for problem in file.problems:
+            output.note(str(problem))
+        if file.problem_count > len(file.problems):
+            output.note(f"and {counted(file.problem_count - len(file.problems), 'problem')} more")
+    is_there = file.status in ("imported", "unchanged")
+    return Exit.DONE if is_there and not file.problem_count else Exit.FAILED
 
 
 @command("backup")

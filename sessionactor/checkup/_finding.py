@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 Problem: TypeAlias = Literal[
     "draft", "log", "foreign", "newer", "duplicate", "unreadable", "damaged", "index",
-    "identity", "count", "undecodable",
+    "identity", "count", "undecodable", "catalog",
 ]  # fmt: skip
 """
 | problem | what it means |
@@ -24,6 +24,7 @@ Problem: TypeAlias = Literal[
 | `identity` | the id or name inside is not that of the file |
 | `count` | the number of messages is not that of the rows |
 | `undecodable` | rows that cannot be decoded |
+| `catalog` | the catalog does not say of a session what its file says |
 """
 
 
@@ -38,7 +39,7 @@ class Finding:
     detail: str
     """What is wrong, in a sentence."""
     remedy: str | None
-    """What `repair` does about it; `None`: nothing that is safe."""
+    """What can safely be done about it; `None`: nothing."""
 
 
 __all__ = ["Finding", "Problem"]

@@ -33,7 +33,7 @@ def repair(finding: Finding) -> bool:
         SessionOwnedError: another process or registry owns the session.
         StorageError: the disk or SQLite failed.
     """
-    if finding.remedy is None:
+    if finding.remedy is None or finding.problem == "catalog":
         return False
     try:
         with _owning(finding) as ownership:

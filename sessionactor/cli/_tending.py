@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from typing import NamedTuple
 
 import click
 from rich.text import Text
 
 from sessionactor import SessionError
-from sessionactor.checkup import Finding, check, repair
+from sessionactor.checkup import Finding, check, check_catalog, repair
 from sessionactor.cli import _finding as finding
 from sessionactor.cli import _json as json
 from sessionactor.cli._exits import Exit, code_of, details_of, message_of
@@ -99,41 +101,75 @@ async def doctor(place: Place, fix: bool) -> Exit:
     It looks beside whoever has the sessions open, and repairs only what nobody owns.
     """
     output = place.output
-    found = wrong = 0
-    with output.progress("checking") as told:
+    found: list[_Treated] = []
+    with output.progress("files") as told:
         async for one in _in_a_thread(check(place.directory, told)):
-            found += 1
-            wrong += not await _treated(one, output, fix=fix)
-    if not output.as_json:
-        if not found:
-            output.line("nothing is wrong")
-        else:
-            fixed = f", {found - wrong} repaired" if fix else ""
-            output.note(f"{counted(found, 'problem')}{fixed}")
-    return Exit.UNSOUND if wrong else Exit.DONE
+            found.append(await _treated(one, fix=fix))
+            _tell(found[-1], output, fix=fix)
+    repaired = [one.finding.session_id for one in found if one.fixed]
+    for treated in await _catalog(place, repaired, fix=fix):
+        found.append(treated)
+        _tell(treated, output, fix=fix)
+    fixed = sum(one.fixed for one in found)
+    if found:
+        output.note(counted(len(found), "problem") + (f", {fixed} repaired" if fix else ""))
+    elif not output.as_json:
+        output.line("nothing is wrong")
+    return Exit.UNSOUND if fixed < len(found) else Exit.DONE
 
 
-async def _treated(one: Finding, output: Output, *, fix: bool) -> bool:
-    """Tell a finding, and whether it is out of the way."""
-    fixed, error = False, None
-    if fix and one.remedy is not None:
-        try:
-            fixed = await asyncio.to_thread(repair, one)
-        except SessionError as caught:
-            error = caught
+class _Treated(NamedTuple):
+    """A finding, and what became of it."""
+
+    finding: Finding
+    fixed: bool = False
+    error: SessionError | None = None
+
+
+async def _treated(one: Finding, *, fix: bool) -> _Treated:
+    if not fix:
+        return _Treated(one)
+    try:
+        return _Treated(one, await asyncio.to_thread(repair, one))
+    except SessionError as error:
+        return _Treated(one, error=error)
+
+
+async def _catalog(place: Place, repaired: list[str | None], *, fix: bool) -> list[_Treated]:
+    if any(repaired):
+        async with place.writing() as registry:  # which tells the catalog of them
+            for session_id in filter(None, repaired):
+                with contextlib.suppress(SessionError):
+                    await registry.session(session_id).info()
+    async with place.reading() as registry:
+        with place.output.progress("catalog") as told:
+            found = await check_catalog(registry, told)
+    if not fix or not found:
+        return [_Treated(one) for one in found]
+    try:
+        async with place.writing() as registry:
+            with place.output.progress("building the catalog") as told:
+                await registry.rebuild_catalog(told)
+    except SessionError as error:
+        return [_Treated(one, error=error) for one in found]
+    return [_Treated(one, fixed=True) for one in found]
+
+
+def _tell(treated: _Treated, output: Output, *, fix: bool) -> None:
+    one, fixed, error = treated
     if output.as_json:
         about = {"fixed": fixed, "error": None if error is None else details_of(error)}
         output.record({**json.plain(one), **about})
-        return fixed
+        return
     line = Text("repaired " if fixed else "", style="green")
     line.append(one.problem, style="yellow" if one.remedy else "red")
-    line.append(f"  {clean(one.path.name)}: {clean(one.detail)}", style="default")
+    what = one.path.name or one.session_id or ""
+    line.append(f"  {clean(what)}: {clean(one.detail)}", style="default")
     if one.remedy is not None and not fix:
         line.append(f" (--fix: {one.remedy})", style="dim")
     if error is not None:
         line.append(f"; not repaired: {clean(message_of(error))}", style="default")
     output.line(line)
-    return fixed
 
 
 async def _in_a_thread(findings: Iterator[Finding]) -> AsyncIterator[Finding]:

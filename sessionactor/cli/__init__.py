@@ -2,15 +2,14 @@
 
 It stands on the public API alone, and needs the extra `cli` (click and rich).
 
-    text, exits            text that is safe on a terminal; exit codes, and errors as messages
-    json, messages         records and rows as JSON, and as lines for people
-    output                 where it all goes: a terminal, a pipe, a pager; progress bars
-    place, options         the directory and its registry; what all commands have in common
-    finding                which session is meant
-    listing, reading,
-    changing, moving,
-    tending                the commands, a module for each group of them
-    app                    all of them together
+    text, exits                      safe text; exit codes, and errors as messages
+    json, messages                   records and rows as JSON, and as lines for people
+    output                           a terminal, a pipe or a pager; progress bars
+    place, options                   the directory; what all commands have in common
+    finding, following               which session is meant; what happens to it
+    listing, reading, changing,
+    moving, tending                  the commands, a module for each group of them
+    app                              all of them together
 """
 
 from __future__ import annotations

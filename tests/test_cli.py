@@ -188,13 +188,14 @@ def test_a_tail_into_a_pipe_gives_each_event_at_once(place: Path) -> None:
     with process(WRITER, place) as writer:
         writer.hear()
         tail = subprocess.Popen(
-            command("tail", "-f", "-n", "0", "--json", "live"),
+            command("tail", "-f", "-n", "1", "--json", "live"),
             env={**ENVIRONMENT, "SESSIONACTOR_DIR": str(place)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         assert tail.stdout is not None
+        assert json.loads(tail.stdout.readline())["row"]["message"]["content"] == "before"
         writer.tell("stream")
         assert json.loads(tail.stdout.readline())["event"] == "appended"
         tail.send_signal(signal.SIGINT)

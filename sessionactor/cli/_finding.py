@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from sessionactor import InvalidNameError, SessionFile, SessionNotFoundError, SessionRegistry
+from sessionactor import (
+    AmbiguousNameError,
+    InvalidNameError,
+    SessionFile,
+    SessionNotFoundError,
+    SessionRegistry,
+)
 from sessionactor.cli._exits import FailedError
 
 _LISTED: Final = 10
@@ -54,13 +60,14 @@ async def _meant(registry: SessionRegistry, text: str) -> Sequence[SessionFile]:
         return [await registry.find_by_id(text)]
     except (SessionNotFoundError, InvalidNameError):
         pass
-    if not text:
-        return ()
-    everything = await registry.find("*")
-    named = [file for file in everything if file.name == text]
-    if not named and _is_glob(text):
-        named = await registry.find(text)
-    return named or [file for file in everything if file.session_id.startswith(text)]
+    try:
+        return [await registry.find_by_name(text)]
+    except AmbiguousNameError as error:
+        return [await registry.find_by_id(session_id) for session_id in error.session_ids]
+    except (SessionNotFoundError, InvalidNameError):
+        pass
+    named = await registry.find(text) if _is_glob(text) else []
+    return named or (await registry.find_by_prefix(text) if text else [])
 
 
 def _is_glob(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import glob
 import os
 import re
 from collections.abc import Callable, Coroutine
@@ -71,12 +72,15 @@ def _complete(
 
     async def look() -> list[CompletionItem | str]:
         async with SessionRegistry(directory, read_only=True) as registry:
-            found = await registry.find("*")
+            by_id = await registry.find_by_prefix(incomplete)
+            by_name = await registry.find(f"{glob.escape(incomplete)}*")
         return [
             CompletionItem(text, help=clean(other))
-            for file in found
-            for text, other in ((file.session_id, file.name), (file.name, file.session_id))
-            if text.startswith(incomplete) and text == clean(text)
+            for text, other in (
+                *((file.session_id, file.name) for file in by_id),
+                *((file.name, file.session_id) for file in by_name),
+            )
+            if text == clean(text)
         ]
 
     try:

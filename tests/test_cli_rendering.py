@@ -162,7 +162,7 @@ def test_a_huge_message_is_cut_unless_all_of_it_is_asked_for() -> None:
 def test_the_line_above_a_message_tells_what_it_belongs_to() -> None:
     fields = {"turn": "t\x1b1", "parent": "other/5", "checkpoint": True, "keep_from": 3}
     said = header(row({"role": "summary"}, updated_at=NOW, **fields)).plain
-    for part in ("7", "summary", "agent-1", r"turn t\x1b1", "after other/5", "older than 3"):
+    for part in ("7", "summary", "agent-1", r"turn t\x1b1", "parent other/5", "older than 3"):
         assert part in said
     assert "updated" in said
     assert role_of({"type": "human", "data": {}}) == "human"

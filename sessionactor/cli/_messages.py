@@ -53,7 +53,7 @@ def header(row: Row, *, note: str = "") -> Text:
     if row.turn is not None:
         about.append(f"turn {clean(row.turn)}")
     if row.parent is not None:
-        about.append(f"after {clean(row.parent)}")
+        about.append(f"parent {clean(row.parent)}")
     if row.checkpoint:
         kept = "" if row.keep_from is None else f" of what is older than {row.keep_from}"
         about.append(f"checkpoint{kept}")

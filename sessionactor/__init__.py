@@ -14,7 +14,7 @@ How a request travels, each layer importing only what stands above it:
     arguments, batch, subscription, handle, browsing,
     editing, turns, session                            the handle: it knows whom to ask
     supervisor, registry                               where all of them meet
-    interchange                                        sessions to text files and back
+    interchange, checkup                               to text files and back; what is wrong
 
     Session -> registry.ask -> mailbox -> actor -> store -> <id>_<name>.db
 """

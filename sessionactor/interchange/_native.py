@@ -45,7 +45,7 @@ class NativeReader:
         self._heading: Heading | None = None
         self._kind = ""
         self._newest: tuple[Any, ...] = ()
-        self._counted = self._rows = 0
+        self._rows = 0
         self._row: WholeRow | None = None
 
     def take(self, number: int, text: str) -> Sequence[Item]:
@@ -57,8 +57,6 @@ class NativeReader:
         if self._heading is None:
             self._heading = _read_heading(text)
             return ()
-        if '{"type":"message"' in text[:20]:
-            self._counted += 1  # also if the rest of it is damaged
         members = Members(parse(text))
         kind = members.text("type")
         if kind not in _ORDER:
@@ -79,9 +77,9 @@ class NativeReader:
             return None
         if self._kind != "end":
             self._problems.add(None, "the file is cut off: its end is missing")
-        elif heading.message_count != self._counted:
+        if heading.message_count != self._rows:
             self._problems.add(
-                1, f"the session has {heading.message_count} messages, the file {self._counted}"
+                1, f"'message_count' is {heading.message_count}, the messages are {self._rows}"
             )
         return heading._replace(message_count=self._rows)
 
@@ -157,6 +155,8 @@ class NativeReader:
                 raise BadLineError("its time is before that of the message before")
             if inserted_revision < before.inserted_revision:
                 raise BadLineError("its revision is below that of the message before")
+        if row[3] > self._kept.last_at:
+            raise BadLineError("its time is after the session's last activity")
         members.end()
         if row[6] is not None:
             self._check_key(row[6], number)
@@ -261,6 +261,8 @@ def _heading(members: Members) -> Heading:
         members.integer("state_revision", 0, revision),
     )
     context.end()
+    if restored.last_at < restored.created_at:
+        raise BadLineError("'last_activity' is before 'created_at'")
     return Heading(session_id, name, members.integer("message_count"), restored)
 
 

@@ -187,7 +187,9 @@ class Ownership:
             return [
                 entry
                 for entry, hashed in hashes.items()
-                if hashed is not None and hashed not in owned and not self._holder(_byte(hashed))
+                if hashed is not None
+                and hashed not in owned
+                and not self._file.holder(_byte(hashed))
             ]
 
     def _unlock(self, part: str) -> None:

@@ -2,13 +2,16 @@
 
 How a request travels, each layer importing only what stands above it:
 
-    errors, records, requests, words, names, times     leaves
-    codec, digest, schema, paging, deciding, rows      pure
-    files, ownership, sql, chapters, opening, store,
-    directory, scan, disk                              what touches the disk
+    errors, records, events, changes, requests,
+    words, names, times                                leaves
+    codec, digest, schema, paging, draft, operations,
+    deciding, rows                                     pure
+    files, ownership, sql, loading, reading, chapters,
+    opening, content, store, directory, scan, disk     what touches the disk
     mailbox                                            the queue in front of an actor
     actor, capacity, activation                        one session in use
-    arguments, batch, session                          the handle: it knows whom to ask
+    arguments, batch, handle, browsing, editing,
+    turns, session                                     the handle: it knows whom to ask
     supervisor, registry                               where all of them meet
 
     Session -> registry.ask -> mailbox -> actor -> store -> <id>_<name>.db
@@ -24,6 +27,7 @@ from sessionactor._errors import (
     InvalidValueError,
     MessageEncodingError,
     MessageTooLargeError,
+    ReadOnlyError,
     RegistryClosedError,
     SchemaVersionError,
     SessionBusyError,
@@ -35,39 +39,87 @@ from sessionactor._errors import (
     StaleHeadError,
     StaleRevisionError,
     StorageError,
+    TurnClosedError,
+    TurnOpenError,
 )
-from sessionactor._records import Page, RegistryStatistics, Row, SessionFile
+from sessionactor._events import (
+    Appended,
+    Cleared,
+    Deleted,
+    Event,
+    Lagged,
+    MetadataChanged,
+    Removed,
+    Renamed,
+    StateChanged,
+    Truncated,
+    Updated,
+)
+from sessionactor._records import (
+    ChildRow,
+    CleanupReport,
+    CompactReport,
+    Page,
+    RegistryStatistics,
+    Row,
+    SearchHit,
+    SessionFile,
+    SessionInfo,
+    SessionList,
+)
 from sessionactor._registry import SessionRegistry
 from sessionactor._session import Session
+from sessionactor._turns import Turn
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AmbiguousNameError",
+    "Appended",
     "Batch",
+    "ChildRow",
+    "CleanupReport",
+    "Cleared",
+    "CompactReport",
     "CorruptRowError",
+    "Deleted",
+    "Event",
     "IdempotencyError",
     "InvalidNameError",
     "InvalidTypeError",
     "InvalidValueError",
+    "Lagged",
     "MessageEncodingError",
     "MessageTooLargeError",
+    "MetadataChanged",
     "Page",
+    "ReadOnlyError",
     "RegistryClosedError",
     "RegistryStatistics",
+    "Removed",
+    "Renamed",
     "Row",
     "SchemaVersionError",
+    "SearchHit",
     "Session",
     "SessionBusyError",
     "SessionCrashedError",
     "SessionError",
     "SessionExistsError",
     "SessionFile",
+    "SessionInfo",
+    "SessionList",
     "SessionNotFoundError",
     "SessionOwnedError",
     "SessionRegistry",
     "StaleHeadError",
     "StaleRevisionError",
+    "StateChanged",
     "StorageError",
+    "Truncated",
+    "Turn",
+    "TurnClosedError",
+    "TurnOpenError",
+    "Updated",
     "__version__",
 ]

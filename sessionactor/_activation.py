@@ -15,6 +15,7 @@ import anyio
 
 from sessionactor._actor import Actor, is_ending
 from sessionactor._capacity import Capacity
+from sessionactor._deciding import Decision
 from sessionactor._directory import Directory
 from sessionactor._errors import (
     RegistryClosedError,
@@ -26,6 +27,7 @@ from sessionactor._errors import (
 from sessionactor._mailbox import Command, Envelope, Mailbox
 from sessionactor._opening import Durability
 from sessionactor._records import SessionFile
+from sessionactor._requests import SetName, Write
 from sessionactor._store import OpenStore, Store
 
 logger = logging.getLogger("sessionactor")
@@ -74,6 +76,10 @@ class Surroundings:
     open_store: OpenStore
     durability: Durability
     capacity: Capacity
+    token: str
+    """Says whose `running` is stored."""
+    running: set[str] = field(default_factory=set)
+    """Sessions that this registry runs: it stays their owner while they are passivated."""
     counters: Counters = field(default_factory=Counters)
 
 
@@ -139,11 +145,19 @@ class Activation:
             if self.mailbox.interrupted or not self.mailbox.commanded:
                 await self._close()
 
-    def _served(self, requests: int, committed: bool) -> None:
+    def _served(self, requests: int, decision: Decision | None) -> None:
         counters = self._around.counters
         counters.requests += requests
-        counters.commits += committed
         self._around.capacity.touch(self)
+        if decision is not None:
+            counters.commits += 1
+            self._committed(decision)
+
+    def _committed(self, decision: Decision) -> None:
+        if decision.state.status.state == "running":
+            self._around.running.add(self.session_id)
+        else:
+            self._around.running.discard(self.session_id)
 
     async def _open_for_requests(self) -> None:
         try:
@@ -195,6 +209,7 @@ class Activation:
         try:
             await self._close(release=False)
             deleted = await self._around.directory.remove(self.session_id)
+            self._around.running.discard(self.session_id)
         finally:
             self._release_if_closed()
         self.mailbox.fail_requests(self._not_found())
@@ -211,7 +226,7 @@ class Activation:
                 return
             planned = self._around.directory.plan(self.session_id, name)
             assert self._store is not None
-            await self._store.rename(planned.name)
+            self._committed(await self._store.commit([Write((SetName(planned.name),))]))
             await self._close(release=False)  # checkpoints the log, unless somebody reads it
             await self._around.directory.rename(self.session_id, planned.name)
         finally:
@@ -251,6 +266,7 @@ class Activation:
         try:
             await around.capacity.acquire(self)
             opening = around.directory.opening(file, around.durability, create=create)
+            opening = opening._replace(token=around.token)
             if create:
                 with around.directory.creating(file):
                     self._store = await around.open_store(opening)
@@ -267,6 +283,8 @@ class Activation:
                 around.capacity.release(self)
                 self._release_if_closed()
         around.counters.activations += 1
+        if self._store.info().state != "running":
+            around.running.discard(self.session_id)
 
     async def _close(self, *, release: bool = True) -> None:
         store, self._store = self._store, None
@@ -285,7 +303,7 @@ class Activation:
                 self._release_if_closed()
 
     def _release_if_closed(self) -> None:
-        if self._store is None:
+        if self._store is None and self.session_id not in self._around.running:
             self._around.directory.release(self.session_id)
 
     def _not_found(self) -> SessionNotFoundError:

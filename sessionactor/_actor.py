@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from sessionactor._deciding import Decision
 from sessionactor._errors import (
     RegistryClosedError,
     SessionCrashedError,
@@ -33,7 +34,11 @@ class Actor:
     """
 
     def __init__(
-        self, session_id: str, mailbox: Mailbox, store: Store, served: Callable[[int, bool], None]
+        self,
+        session_id: str,
+        mailbox: Mailbox,
+        store: Store,
+        served: Callable[[int, Decision | None], None],
     ) -> None:
         self._session_id = session_id
         self._mailbox = mailbox
@@ -65,10 +70,10 @@ class Actor:
                 raise failure from error
 
     async def _commit(self, group: list[Envelope]) -> None:
-        answers = await self._store.commit([envelope.content for envelope in group])
-        self._served(len(group), True)
+        decision = await self._store.commit([envelope.content for envelope in group])
+        self._served(len(group), decision)
         self._committed = True
-        for envelope, answer in zip(group, answers, strict=True):
+        for envelope, answer in zip(group, decision.answers, strict=True):
             reply = envelope.reply
             if reply.done():  # the caller left
                 continue
@@ -92,7 +97,7 @@ class Actor:
             envelope.fail(refusal)
         else:
             envelope.answer(answer)
-        self._served(1, False)
+        self._served(1, None)
 
     def _failure(self, error: BaseException) -> SessionError:
         if isinstance(error, StorageError):

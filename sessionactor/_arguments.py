@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import EllipsisType
 from typing import Any, TypeVar
 
+from sessionactor._changes import ContextField
 from sessionactor._codec import encode
 from sessionactor._errors import InvalidTypeError, InvalidValueError
 from sessionactor._requests import (
@@ -14,8 +16,12 @@ from sessionactor._requests import (
     ReadChapter,
     ReadRow,
     ReadRows,
+    Remove,
     SaveMetadata,
+    SetContext,
+    SetState,
     Truncate,
+    Update,
 )
 
 _T = TypeVar("_T")
@@ -41,7 +47,7 @@ class Arguments:
         turn: str | None,
     ) -> Append:
         """An append; the message is encoded here and now."""
-        data = encode(message, max_bytes=self._max_message_bytes, session_id=self._session_id)
+        data = self._encoded(message)
         if checkpoint is None:
             role = message.get("role")
             checkpoint = isinstance(role, str) and role == "summary"
@@ -80,9 +86,46 @@ class Arguments:
             for message, key in zip(messages, each_key, strict=True)
         )
 
-    def truncate(self, db_id: int) -> Truncate:
+    def _encoded(self, message: Mapping[Any, Any]) -> bytes:
+        return encode(message, max_bytes=self._max_message_bytes, session_id=self._session_id)
+
+    def update(self, db_id: int, message: Mapping[Any, Any]) -> Update:
+        """Another message for a row."""
+        return Update(self._integer("db_id", db_id), self._encoded(message))
+
+    def update_last(self, message: Mapping[Any, Any], agent_id: str | None) -> Update:
+        """Another message for the newest row."""
+        return Update(None, self._encoded(message), self.optional_text("agent_id", agent_id))
+
+    def truncate(self, db_id: int, whole_turns: bool = False) -> Truncate:
         """A removal of a row and all later ones."""
-        return Truncate(self._integer("db_id", db_id))
+        return Truncate(self._integer("db_id", db_id), bool(whole_turns))
+
+    def remove(self, db_ids: Iterable[int]) -> Remove:
+        """A removal of rows."""
+        each = self._list("db_ids", db_ids)
+        return Remove(tuple(self._integer("db_id", db_id) for db_id in each))
+
+    def state(self, state: str, turn_id: str | None) -> SetState:
+        """A change of the state."""
+        turn_id = self.optional_text("turn_id", turn_id)
+        if state == "running":
+            return SetState("running", turn_id)
+        if state == "idle":
+            return SetState("idle")
+        if state == "error":
+            return SetState("error", turn_id)
+        raise self._value_error(f'a state is "idle", "running" or "error", not {state!r}')
+
+    def context(self, fields: Mapping[ContextField, str | EllipsisType | None]) -> SetContext:
+        """A change of those fields that are given."""
+        return SetContext(
+            tuple(
+                (field, self.optional_text(field, value))
+                for field, value in fields.items()
+                if value is not ...
+            )
+        )
 
     def metadata(self, mapping: Mapping[str, object]) -> SaveMetadata:
         """A merge into the metadata, its values made strings."""
@@ -132,8 +175,12 @@ class Arguments:
         limit: int | None,
         newest: bool,
         on_corrupt: OnCorrupt,
+        *,
+        whole_turns: bool = False,
     ) -> ReadRows:
         """A read of rows."""
+        if whole_turns and not (newest and limit is not None):
+            raise self._value_error("whole_turns is for the newest rows, up to a limit")
         if limit is not None and self._integer("limit", limit) < 0:
             raise self._value_error(f"limit={limit} is negative")
         return ReadRows(
@@ -143,6 +190,7 @@ class Arguments:
             None if limit is None else self._integer("limit", limit),
             bool(newest),
             self._on_corrupt(on_corrupt),
+            whole_turns=bool(whole_turns),
         )
 
     def chapter(

@@ -7,6 +7,7 @@ catalog all take the same ones, and so does whoever catches up with what happene
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, NamedTuple, TypeAlias
 
 StoredRow: TypeAlias = tuple[
@@ -40,6 +41,8 @@ class OpenTurn(NamedTuple):
     turn_id: str
     agent_id: str
     opened_at: int
+    interrupted: bool = False
+    """Whether the registry that began it is gone."""
 
 
 class State(NamedTuple):
@@ -146,6 +149,27 @@ class EndTurn(NamedTuple):
     revision: int
 
 
+class Restored(NamedTuple):
+    """What a restored session is besides its rows."""
+
+    high_water: int
+    revision: int
+    created_at: int
+    last_at: int
+    parent: str | None
+    context: tuple[tuple[ContextField, str | None], ...]
+    metadata: tuple[tuple[str, str | None], ...]
+    status: Status
+    closed_turns: tuple[str, ...]
+
+
+class FinishRestoring(NamedTuple):
+    """Be what the restored session was."""
+
+    restored: Restored
+    revision: int
+
+
 Step: TypeAlias = (
     InsertRows
     | UpdateRow
@@ -156,6 +180,7 @@ Step: TypeAlias = (
     | ChangeStatus
     | BeginTurn
     | EndTurn
+    | FinishRestoring
 )
 
 
@@ -181,12 +206,43 @@ class StoredInfo(NamedTuple):
     high_water: int
     revision: int
 
+    def at(self, state: State, token: str | None) -> StoredInfo:
+        """The same session in a state; `token` is of who would be running it."""
+        return self._replace(
+            last_at=state.last_at,
+            message_count=state.message_count,
+            state=state.status.state,
+            turn_id=state.status.turn_id,
+            turn_started_at=state.status.turn_started_at,
+            token=token if state.status.state == "running" else None,
+            high_water=state.high_water,
+            revision=state.revision,
+        )
+
+    def after(self, steps: Iterable[Step]) -> StoredInfo:
+        """The same session with the name, context and origin that it has after these steps."""
+        info = self
+        for step in steps:
+            if type(step) is ChangeContext:
+                info = info._replace(**dict(step.items))  # type: ignore[arg-type]
+            elif type(step) is ChangeName:
+                info = info._replace(name=step.name)
+            elif type(step) is FinishRestoring:
+                restored = step.restored
+                info = info._replace(
+                    created_at=restored.created_at,
+                    parent=restored.parent,
+                    **dict(restored.context),  # type: ignore[arg-type]
+                )
+        return info
+
 
 class Changes(NamedTuple):
-    """What happened to a session after a revision: steps in order, up to another revision."""
+    """What happened to a session after a revision, up to another one."""
 
-    steps: list[Step]
-    """A row that was changed again later comes as it is now; one that is gone does not come."""
+    steps: list[tuple[int, Step]]
+    """Each with its revision, in order. A row that was changed again later comes as it is now;
+    one that is gone does not come. Turns are left out: the rows and the state tell of them."""
     upto: int
     more: bool
     """Whether more happened after `upto`."""
@@ -204,10 +260,12 @@ __all__ = [
     "Changes",
     "ContextField",
     "EndTurn",
+    "FinishRestoring",
     "InsertRows",
     "MergeMetadata",
     "OpenTurn",
     "RemoveRows",
+    "Restored",
     "State",
     "StateName",
     "Status",

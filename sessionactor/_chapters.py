@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from sessionactor._deciding import InsertRows, RemoveRows, Step, StoredRow
+from sessionactor._changes import InsertRows, RemoveRows, Step, StoredRow, UpdateRow
 from sessionactor._rows import Prepared, prepared
 
 MAX_BYTES: Final = 256 * 1024
@@ -52,6 +52,19 @@ class ChapterCache:
             elif isinstance(step, InsertRows):
                 for row in step.rows:
                     self._insert(row)
+            elif isinstance(step, UpdateRow):
+                self._update(step.row)
+
+    def _update(self, row: StoredRow) -> None:
+        for agent_id, view in list(self._views.items()):
+            for index in range(len(view.rows) - 1, -1, -1):  # it is nearly always the newest
+                if view.rows[index].before[0] == row[0]:
+                    size = view.size + len(row[2]) - len(view.rows[index].data)
+                    view.rows[index : index + 1] = prepared([row])
+                    self._views[agent_id] = view._replace(size=size)
+                    if size > MAX_BYTES:
+                        del self._views[agent_id]
+                    break
 
     def _insert(self, row: StoredRow) -> None:
         for agent_id, view in list(self._views.items()):

@@ -158,7 +158,11 @@ def _pack(message: dict[Any, Any]) -> bytes:
     except UnicodeEncodeError:
         packer = _packers.any_text
         data = packer.pack(message)
-    if len(data) > MAX_DEPTH and len(data.translate(None, _NO_HEADER)) > MAX_DEPTH:
+    if (
+        len(data) > MAX_DEPTH
+        and not _SCALARS.issuperset(map(type, (*message, *message.values())))  # flat, as most
+        and len(data.translate(None, _NO_HEADER)) > MAX_DEPTH
+    ):
         # Maybe too deep: wrapped so far that only MAX_DEPTH levels are left, msgpack tells.
         packer.pack(_nested(message, _spare_depth()))
     return data

@@ -25,11 +25,10 @@ from sessionactor._errors import (
     SessionExistsError,
     StorageError,
 )
-from sessionactor._opening import Durability, Opening, newer_version, read_identity
+from sessionactor._opening import Durability, Identity, Opening, newer_version, read_identity
 from sessionactor._ownership import Ownership
 from sessionactor._records import SessionFile
 from sessionactor._scan import Scan, scan
-from sessionactor._sql import Identity
 
 logger = logging.getLogger("sessionactor")
 

@@ -119,6 +119,29 @@ class StaleRevisionError(SessionError):
         self.actual = actual
 
 
+class TurnClosedError(SessionError):
+    """The turn ended, or a row of it was removed: nothing is appended to it any more."""
+
+    def __init__(self, message: str, *, turn_id: str, session_id: str) -> None:
+        super().__init__(message, session_id=session_id)
+        self.turn_id = turn_id
+
+
+class TurnOpenError(SessionError):
+    """An open turn is in the way, `.turn_id`: of that agent, or of that id."""
+
+    def __init__(self, message: str, *, turn_id: str, session_id: str) -> None:
+        super().__init__(message, session_id=session_id)
+        self.turn_id = turn_id
+
+
+class ReadOnlyError(SessionError, PermissionError):
+    """The registry was opened for reading only."""
+
+    def __init__(self, message: str, *, session_id: str | None = None) -> None:
+        SessionError.__init__(self, message, session_id=session_id)
+
+
 class StorageError(SessionError, OSError):
     """The disk or SQLite failed; `.path` is the file, `__cause__` what failed."""
 
@@ -142,6 +165,7 @@ __all__ = [
     "InvalidValueError",
     "MessageEncodingError",
     "MessageTooLargeError",
+    "ReadOnlyError",
     "RegistryClosedError",
     "SchemaVersionError",
     "SessionBusyError",
@@ -153,4 +177,6 @@ __all__ = [
     "StaleHeadError",
     "StaleRevisionError",
     "StorageError",
+    "TurnClosedError",
+    "TurnOpenError",
 ]

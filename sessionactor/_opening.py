@@ -12,6 +12,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from sessionactor import _files as files
+from sessionactor import _loading as loading
 from sessionactor import _names as names
 from sessionactor import _schema as schema
 from sessionactor import _sql as sql
@@ -22,12 +23,18 @@ from sessionactor._errors import (
     SessionNotFoundError,
     StorageError,
 )
-from sessionactor._sql import Identity
 from sessionactor._times import now
 
 Durability: TypeAlias = Literal["full", "normal"]
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a write waits for a lock that some other program holds on the file."""
+
+
+class Identity(NamedTuple):
+    """The true id and name of a session, as its file holds them."""
+
+    session_id: str
+    name: str
 
 
 class Opening(NamedTuple):
@@ -44,12 +51,14 @@ class Opening(NamedTuple):
     """In memory: the content, as `keep` was given it."""
     keep: Callable[[bytes], None] | None = None
     """In memory: takes the content when the store closes."""
+    token: str = ""
+    """Of the registry: whose `running` it is."""
 
 
 class Connector:
     """Opens the connection in its own thread, and closes it again if nobody waits any more."""
 
-    loaded: sql.Loaded
+    loaded: loading.Loaded
     thread: threading.Thread | None = None
 
     def __init__(self, opening: Opening) -> None:
@@ -96,9 +105,7 @@ class Connector:
             connection = sqlite3.connect(
                 ":memory:", isolation_level=None, check_same_thread=False, factory=sql.Connection
             )
-            connection.deserialize(
-                opening.image or schema.image(opening.session_id, opening.name, now())
-            )
+            connection.deserialize(opening.image or new_image(opening, now()))
             return connection
         if opening.create:
             _create(opening, path)
@@ -117,8 +124,13 @@ class Connector:
         )
 
 
+def new_image(opening: Opening, created_at: int) -> bytes:
+    """A whole new session, as a database for memory."""
+    return schema.image(opening.session_id, opening.name, created_at)
+
+
 def _create(opening: Opening, path: Path) -> None:
-    image = schema.as_wal(schema.image(opening.session_id, opening.name, now()))
+    image = schema.as_wal(new_image(opening, now()))
     try:
         files.create(path, path.with_name(names.draft_name(names.part_of(path.name))), image)
     except FileExistsError as error:
@@ -137,7 +149,7 @@ def _not_a_session(kind: files.Kind, path: Path, session_id: str) -> SessionErro
     )
 
 
-def _prepare(opening: Opening, connection: sqlite3.Connection) -> sql.Loaded:
+def _prepare(opening: Opening, connection: sqlite3.Connection) -> loading.Loaded:
     level = "FULL" if opening.durability == "full" else "NORMAL"
     connection.execute(f"PRAGMA synchronous = {level}")
     connection.execute(f"PRAGMA wal_autocheckpoint = {schema.WAL_PAGES}")
@@ -146,10 +158,20 @@ def _prepare(opening: Opening, connection: sqlite3.Connection) -> sql.Loaded:
         if version > schema.VERSION and opening.path is not None:
             raise newer_version(opening.path, opening.session_id)
         schema.migrate(connection, version)
-    loaded = sql.load(connection)
-    identity = sql.Identity(opening.session_id, opening.name)
-    if loaded.identity != identity:  # the file was copied or renamed by hand
-        sql.rename(identity, connection)
+    return attend(opening, connection)
+
+
+def attend(opening: Opening, connection: sqlite3.Connection) -> loading.Loaded:
+    """What a session is, once what happened to it behind its owner's back is noted."""
+    loaded = loading.load(connection)
+    info, state = loaded
+    if (info.session_id, info.name) != (opening.session_id, opening.name):
+        # The file was copied or renamed by hand.
+        loading.identify(opening.session_id, opening.name, state.revision + 1, connection)
+        loaded = loading.load(connection)
+    if info.state == "running" and info.token != opening.token:
+        loading.interrupt(loaded.state, connection)
+        loaded = loading.load(connection)
     return loaded
 
 
@@ -162,7 +184,7 @@ def read_identity(path: Path) -> Identity:
     try:
         connection = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=rw", uri=True)
         try:
-            return sql.load(connection).identity
+            return Identity(*loading.read_identity(connection))
         finally:
             connection.close()
     except sqlite3.Error as error:

@@ -7,8 +7,10 @@ each once. The checkpoint that heads a chapter comes first in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
+
+from sessionactor._requests import MAX_ID
 
 
 class Checkpoint(NamedTuple):
@@ -56,4 +58,26 @@ def before(
     return Bounds(head.db_id, head.start, stop)
 
 
-__all__ = ["Bounds", "Checkpoint", "before", "latest"]
+def newest_whole(
+    rows: Iterable[tuple[int, str | None]], first_of: Callable[[str], int], limit: int
+) -> int | None:
+    """Where as many whole turns as fit into `limit` rows begin, but at least the newest one.
+
+    `rows` are ids and turns from the newest row down, only those in view; `first_of` finds
+    where a turn begins. A row without a turn is by itself what a turn is. `None`: no rows.
+    """
+    start: int | None = None
+    needed = MAX_ID
+    seen: set[str] = set()
+    for count, (db_id, turn) in enumerate(rows, 1):
+        if count > limit and start is not None:
+            break
+        if turn is not None and turn not in seen:
+            seen.add(turn)
+            needed = min(needed, first_of(turn))
+        if db_id <= needed:
+            start = db_id
+    return start
+
+
+__all__ = ["Bounds", "Checkpoint", "before", "latest", "newest_whole"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from sessionactor._changes import ContextField, Status, StoredKey, StoredRow
+from sessionactor._changes import ContextField, Restored, StoredKey, StoredRow
 from sessionactor._records import Row
 
 MAX_ID: Final = 2**63 - 1
@@ -115,20 +115,8 @@ class Restore(NamedTuple):
     rows: tuple[StoredRow, ...]
     keys: tuple[StoredKey, ...] = ()
     final: Restored | None = None
-
-
-class Restored(NamedTuple):
-    """What a restored session is besides its rows."""
-
-    high_water: int
-    revision: int
-    created_at: int
-    last_at: int
-    parent: str | None
-    context: tuple[tuple[ContextField, str | None], ...]
-    metadata: tuple[tuple[str, str | None], ...]
-    status: Status
-    closed_turns: tuple[str, ...]
+    inserted_at: int = 0
+    """The revision of the newest row before these that was never updated."""
 
 
 Operation: TypeAlias = (
@@ -208,6 +196,24 @@ class ReadInterrupted(NamedTuple):
     """The rows of interrupted turns."""
 
 
+class ReadKeys(NamedTuple):
+    """Idempotency keys in their order, after one of them, a bounded number at a time."""
+
+    after: str | None = None
+
+
+class ReadClosedTurns(NamedTuple):
+    """The ids of all turns that were closed."""
+
+
+class ReadImage(NamedTuple):
+    """The whole database, of a session in memory."""
+
+
+class Compact(NamedTuple):
+    """Give freed space back; answered with the sizes in bytes before and after."""
+
+
 class ReadChanges(NamedTuple):
     """What happened after a revision."""
 
@@ -233,7 +239,11 @@ Read: TypeAlias = (
     | ReadRevision
     | ReadInfo
     | ReadInterrupted
+    | ReadKeys
+    | ReadClosedTurns
+    | ReadImage
     | ReadChanges
+    | Compact
 )
 Request: TypeAlias = Write | Read
 
@@ -242,6 +252,7 @@ __all__ = [
     "Append",
     "Begin",
     "Clear",
+    "Compact",
     "Discard",
     "End",
     "OnCorrupt",
@@ -249,8 +260,11 @@ __all__ = [
     "Read",
     "ReadChanges",
     "ReadChapter",
+    "ReadClosedTurns",
+    "ReadImage",
     "ReadInfo",
     "ReadInterrupted",
+    "ReadKeys",
     "ReadMetadata",
     "ReadRevision",
     "ReadRow",
@@ -259,7 +273,6 @@ __all__ = [
     "RemoveLast",
     "Request",
     "Restore",
-    "Restored",
     "SaveMetadata",
     "SetContext",
     "SetName",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from sessionactor._changes import StoredInfo, StoredRow
 from sessionactor._codec import UndecodableError, decode, decode_all
-from sessionactor._deciding import StoredRow
 from sessionactor._errors import CorruptRowError
-from sessionactor._records import Row
+from sessionactor._records import Row, SessionInfo
 from sessionactor._requests import OnCorrupt
-from sessionactor._times import from_microseconds
+from sessionactor._times import each_from_microseconds, from_microseconds
 
 
 def decoded(stored: Sequence[StoredRow], on_corrupt: OnCorrupt, session_id: str) -> list[Row]:
@@ -44,17 +45,41 @@ _CORRUPT: Final = (UndecodableError, TypeError, ValueError, OverflowError, OSErr
 def _rows(stored: Sequence[StoredRow], messages: Sequence[dict[Any, Any]]) -> list[Row]:
     if not {type(row[1]) for row in stored} <= {str}:
         raise UndecodableError("its agent is not text")
+    times = each_from_microseconds(row[3] for row in stored)
     new = tuple.__new__  # as Row(…), without a call in between
     return [
         new(
             Row,
-            (db_id, agent_id, message, from_microseconds(at), mark == 1,
-             keep_from, key, parent, turn, revision),
+            (db_id, agent_id, message, times[at], mark == 1,
+             keep_from, key, parent, turn, revision,
+             None if updated is None else from_microseconds(updated)),
         )
-        for (db_id, agent_id, _, at, mark, keep_from, key, parent, turn, revision), message in zip(
-            stored, messages, strict=True
-        )
+        for (db_id, agent_id, _, at, mark, keep_from, key, parent, turn, revision, updated),
+            message in zip(stored, messages, strict=True)
     ]  # fmt: skip
+
+
+def session_info(stored: StoredInfo, path: Path | None, *, active: bool) -> SessionInfo:
+    """What is known of a session, as calls return it."""
+    started_at = stored.turn_started_at
+    return SessionInfo(
+        session_id=stored.session_id,
+        name=stored.name,
+        path=path,
+        created_at=from_microseconds(stored.created_at),
+        last_activity=from_microseconds(stored.last_at),
+        message_count=stored.message_count,
+        agent_alias=stored.agent_alias,
+        channel_id=stored.channel_id,
+        room_id=stored.room_id,
+        sender_id=stored.sender_id,
+        state=stored.state,
+        turn_id=stored.turn_id,
+        turn_started_at=None if started_at is None else from_microseconds(started_at),
+        parent=stored.parent,
+        revision=stored.revision,
+        active=active,
+    )
 
 
 class Prepared(NamedTuple):
@@ -71,9 +96,14 @@ def prepared(stored: Iterable[StoredRow]) -> list[Prepared]:
         Prepared(
             (db_id, agent_id),
             data,
-            (from_microseconds(at), mark == 1, keep_from, key, parent, turn, revision),
+            (
+                *(from_microseconds(at), mark == 1, keep_from, key, parent, turn, revision),
+                None if updated is None else from_microseconds(updated),
+            ),
         )
-        for db_id, agent_id, data, at, mark, keep_from, key, parent, turn, revision in stored
+        for db_id, agent_id, data, at, mark, keep_from, key, parent, turn, revision, updated in (
+            stored
+        )
     ]
 
 

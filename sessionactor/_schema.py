@@ -57,7 +57,38 @@ CREATE TABLE metadata(
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_CREATE,)
+_STATES_TURNS_AND_UPDATES: Final = """
+ALTER TABLE messages ADD COLUMN updated_at INTEGER;
+ALTER TABLE messages ADD COLUMN first_revision INTEGER;
+CREATE INDEX updates ON messages(revision) WHERE updated_at IS NOT NULL;
+CREATE INDEX turn_rows ON messages(turn, id) WHERE turn IS NOT NULL;
+ALTER TABLE removals ADD COLUMN last_id INTEGER;
+ALTER TABLE session ADD COLUMN removed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN agent_alias TEXT;
+ALTER TABLE session ADD COLUMN channel_id TEXT;
+ALTER TABLE session ADD COLUMN room_id TEXT;
+ALTER TABLE session ADD COLUMN sender_id TEXT;
+ALTER TABLE session ADD COLUMN state TEXT NOT NULL DEFAULT 'idle';
+ALTER TABLE session ADD COLUMN turn_id TEXT;
+ALTER TABLE session ADD COLUMN turn_started_at INTEGER;
+ALTER TABLE session ADD COLUMN token TEXT;
+ALTER TABLE session ADD COLUMN parent TEXT;
+ALTER TABLE session ADD COLUMN name_revision INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN context_revision INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN state_revision INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE turns(
+    turn TEXT PRIMARY KEY,
+    agent_id TEXT NOT NULL,
+    opened_at INTEGER NOT NULL,
+    closed_at INTEGER,
+    interrupted INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX open_turns ON turns(opened_at) WHERE closed_at IS NULL;
+UPDATE session SET removed =
+    max(high_water, (SELECT coalesce(max(id), 0) FROM messages)) - (SELECT count(*) FROM messages);
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_CREATE, _STATES_TURNS_AND_UPDATES)
 """Each brings a file from the version of its index to the next one."""
 
 VERSION: Final = len(MIGRATIONS)
@@ -75,7 +106,8 @@ def image(session_id: str, name: str, created_at: int) -> bytes:
     try:
         connection.deserialize(_template())
         connection.execute(
-            "INSERT INTO session VALUES (1, ?, ?, ?, 0, 0, ?)",
+            "INSERT INTO session (one, session_id, name, created_at, high_water, revision, last_at)"
+            " VALUES (1, ?, ?, ?, 0, 0, ?)",
             (session_id, name, created_at, created_at),
         )
         return connection.serialize()

@@ -1,14 +1,20 @@
-"""The SQL of a session file: what runs in the connection's own thread, a procedure a hop."""
+"""The SQL that opens and changes a session: it runs in the connection's own thread."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, TypeGuard
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, TypeGuard
 
-from sessionactor import _paging as paging
-from sessionactor._deciding import (
-    Decision,
+from sessionactor._changes import (
+    BeginTurn,
+    ChangeContext,
+    ChangeName,
+    ChangeStatus,
+    ContextField,
+    EndTurn,
+    FinishRestoring,
     InsertRows,
     MergeMetadata,
     RemoveRows,
@@ -16,61 +22,73 @@ from sessionactor._deciding import (
     Step,
     StoredKey,
     StoredRow,
-    decide,
+    UpdateRow,
 )
-from sessionactor._paging import Bounds, Checkpoint
-from sessionactor._requests import MAX_ID, ReadChapter, ReadRow, ReadRows, Write
-from sessionactor._times import now
+from sessionactor._deciding import Decision, decide
+from sessionactor._requests import MAX_ID, Write
 
-_COLUMNS: Final = (
-    "id, agent_id, data, inserted_at, checkpoint, keep_from, key, parent, turn, revision"
+COLUMNS: Final = (
+    "id, agent_id, data, inserted_at, checkpoint, keep_from, key, parent, turn, revision,"
+    " updated_at"
 )
-_OF_AGENT: Final = "(:agent_id IS NULL OR agent_id = :agent_id)"
 
-STATE: Final = "SELECT session_id, name, high_water, revision, last_at FROM session"
-HEAD: Final = "SELECT id, inserted_at, revision FROM messages ORDER BY id DESC LIMIT 1"
-REMOVED_AT: Final = "SELECT revision FROM removals ORDER BY rowid DESC LIMIT 1"
-INSERT: Final = f"INSERT INTO messages ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_NOTHING: Final = (None, None, None, None)
+"""What a plain row, as nearly all are, has for `keep_from`, key, parent and turn."""
+_SEVERAL: Final = 16
+"""Plain rows of one statement."""
+_SHORT_BYTES: Final = 8 * 1024
+"""Of a message that may be copied, and that a statement may hold on to until it runs again."""
+
+INSERT: Final = f"INSERT INTO messages ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_PLAIN: Final = (
     "INSERT INTO messages (id, agent_id, data, inserted_at, checkpoint, revision)"
     " VALUES (?, ?, ?, ?, ?, ?)"
 )
+INSERT_SEVERAL_PLAIN: Final = INSERT_PLAIN + ", (?, ?, ?, ?, ?, ?)" * (_SEVERAL - 1)
 INSERT_KEY: Final = "INSERT INTO keys (key, message_id, digest) VALUES (?, ?, ?)"
-REMOVE: Final = "DELETE FROM messages WHERE id >= ?"
-LOG_REMOVAL: Final = "INSERT INTO removals (first_id, revision) VALUES (?, ?)"
+UPDATE: Final = (
+    "UPDATE messages SET data = ?, updated_at = ?,"
+    " first_revision = coalesce(first_revision, revision), revision = ? WHERE id = ?"
+)
+REMOVE: Final = "DELETE FROM messages WHERE id >= ? AND id <= ?"
+LOG_REMOVAL: Final = "INSERT INTO removals (first_id, last_id, revision) VALUES (?, ?, ?)"
 MERGE: Final = (
     "INSERT INTO metadata (key, value, revision) VALUES (?, ?, ?) ON CONFLICT (key)"
     " DO UPDATE SET value = excluded.value, revision = excluded.revision"
 )
-SAVE_STATE: Final = "UPDATE session SET high_water = ?, revision = ?, last_at = ? WHERE one = 1"
-RENAME: Final = "UPDATE session SET session_id = ?, name = ? WHERE one = 1"
+SAVE_STATE: Final = (
+    "UPDATE session SET high_water = ?, revision = ?, last_at = ?, removed = ? WHERE one = 1"
+)
+SET_CONTEXT: Final[dict[ContextField, str]] = {
+    "agent_alias": "UPDATE session SET agent_alias = ?, context_revision = ? WHERE one = 1",
+    "channel_id": "UPDATE session SET channel_id = ?, context_revision = ? WHERE one = 1",
+    "room_id": "UPDATE session SET room_id = ?, context_revision = ? WHERE one = 1",
+    "sender_id": "UPDATE session SET sender_id = ?, context_revision = ? WHERE one = 1",
+}
+SET_NAME: Final = "UPDATE session SET name = ?, name_revision = ? WHERE one = 1"
+SET_STATUS: Final = (
+    "UPDATE session SET state = ?, turn_id = ?, turn_started_at = ?, token = ?,"
+    " state_revision = ? WHERE one = 1"
+)
+BEGIN_TURN: Final = "INSERT INTO turns (turn, agent_id, opened_at) VALUES (?, ?, ?)"
+END_TURN: Final = (
+    "INSERT INTO turns (turn, agent_id, opened_at, closed_at) VALUES (:turn, '', :at, :at)"
+    " ON CONFLICT (turn) DO UPDATE SET closed_at = excluded.closed_at"
+)
+SET_ORIGIN: Final = "UPDATE session SET created_at = ?, parent = ? WHERE one = 1"
 KEY: Final = "SELECT key, message_id, digest FROM keys WHERE key = ?"
+ROW: Final = f"SELECT {COLUMNS} FROM messages WHERE id = ?"
 COUNT: Final = "SELECT count(*) FROM messages WHERE id >= ? AND id < ?"
+EXISTING: Final = "SELECT id FROM messages WHERE id IN (SELECT value FROM json_each(?))"
 NEWEST_BELOW: Final = "SELECT id FROM messages WHERE id < ? ORDER BY id DESC LIMIT 1"
-ROW: Final = f"SELECT {_COLUMNS} FROM messages WHERE id = ?"
-ROWS: Final = (
-    f"SELECT {_COLUMNS} FROM messages WHERE id > :after AND id < :before AND {_OF_AGENT}"
-    " AND id IS NOT :without ORDER BY id LIMIT :limit"
+NEWEST_OF_AGENT_BELOW: Final = (
+    "SELECT id FROM messages WHERE id < ? AND agent_id = ? ORDER BY id DESC LIMIT 1"
 )
-NEWEST_ROWS: Final = ROWS.replace("ORDER BY id", "ORDER BY id DESC")
-NTH_NEWEST: Final = (
-    f"SELECT id FROM messages WHERE id > :after AND id < :before AND {_OF_AGENT}"
-    " ORDER BY id DESC LIMIT 1 OFFSET :skip"
+IS_CLOSED: Final = "SELECT 1 FROM turns WHERE turn = ? AND closed_at IS NOT NULL"
+TURN_ROWS: Final = "SELECT id FROM messages WHERE turn = ? AND id >= ? ORDER BY id"
+TURNS_FROM: Final = (
+    "SELECT DISTINCT turn FROM messages NOT INDEXED WHERE id >= ? AND turn IS NOT NULL"
 )
-METADATA: Final = "SELECT key, value FROM metadata ORDER BY key"
-CHECKPOINT_AT: Final = (
-    "SELECT id, keep_from FROM messages WHERE id = :cursor AND checkpoint = 1 AND " + _OF_AGENT
-)
-NEWEST_CHECKPOINT: Final = (
-    "SELECT id, keep_from FROM messages WHERE checkpoint = 1 AND id < :stop"
-    " ORDER BY id DESC LIMIT 1"
-)
-NEWEST_CHECKPOINT_OF_AGENT: Final = NEWEST_CHECKPOINT.replace(
-    "AND id", "AND agent_id = :agent_id AND id"
-)
-
-_PLAIN: Final = (None, None, None, None)
-"""What a row that has neither `keep_from` nor key, parent and turn holds there."""
 
 _CALL: Final = "CALL"
 
@@ -103,57 +121,27 @@ class _Result:
 CALL: Final = _CALL
 
 
-class Identity(NamedTuple):
-    """The true id and name of a session, as its file holds them."""
-
-    session_id: str
-    name: str
-
-
-class Loaded(NamedTuple):
-    """What opening a file tells."""
-
-    identity: Identity
-    state: State
-
-
-def load(connection: sqlite3.Connection) -> Loaded:
-    """Read the session's identity and state.
-
-    Appends write only rows: the head row then knows a newer revision than the table.
-    """
-    found = connection.execute(STATE).fetchone()
-    if found is None:
-        raise sqlite3.DatabaseError("the session table is empty")
-    session_id, name, high_water, revision, last_at = found
-    head, head_at, head_revision = connection.execute(HEAD).fetchone() or (0, 0, 0)
-    (removed_at,) = connection.execute(REMOVED_AT).fetchone() or (0,)
-    state = State(
-        head,
-        max(high_water, head),
-        max(revision, head_revision),
-        max(last_at, head_at),
-        removed_at,
-    )
-    return Loaded(Identity(session_id, name), state)
-
-
 def commit(
-    session_id: str, group: Sequence[Write], state: State, connection: sqlite3.Connection
+    session_id: str,
+    group: Sequence[Write],
+    state: State,
+    now: int,
+    token: str,
+    connection: sqlite3.Connection,
 ) -> Decision:
-    """Decide and store a group in one transaction."""
+    """Decide and store a group in one transaction; `token` says whose `running` it is."""
     cursor = connection.cursor()
     # Only the owner writes, so that what is looked up here still holds in the transaction.
-    decision = decide(session_id, group, state, now(), _Content(cursor))
+    decision = decide(session_id, group, state, now, _Content(cursor))
     steps = decision.steps
     if not steps:
         return decision
     if _is_lone_row(steps):  # one statement is a transaction by itself
-        _insert(steps[0].rows, cursor)
+        cursor.execute(INSERT, steps[0].rows[0])
         return decision
     cursor.execute("BEGIN IMMEDIATE")
     try:
-        _apply(decision, cursor)
+        _apply(decision, token, cursor)
         cursor.execute("COMMIT")
     finally:
         if connection.in_transaction:
@@ -166,39 +154,78 @@ def _is_lone_row(steps: list[Step]) -> TypeGuard[list[InsertRows]]:
     return len(steps) == 1 and type(first) is InsertRows and len(first.rows) == 1 and not first.keys
 
 
-def _apply(decision: Decision, cursor: sqlite3.Cursor) -> None:
+def _apply(decision: Decision, token: str, cursor: sqlite3.Cursor) -> None:
     only_rows = True
     for step in decision.steps:
-        match step:
-            case InsertRows(rows, keys):
-                _insert(rows, cursor)
-                if keys:
-                    cursor.executemany(INSERT_KEY, keys)
-            case RemoveRows():
-                only_rows = False
-                cursor.execute(REMOVE, (step.first_id,))
-                cursor.execute(LOG_REMOVAL, step)
-            case MergeMetadata(items, revision):
-                only_rows = False
-                cursor.executemany(MERGE, [(*item, revision) for item in items])
+        if type(step) is InsertRows:
+            _insert(step.rows, cursor)
+            if step.keys:
+                cursor.executemany(INSERT_KEY, step.keys)
+        else:
+            only_rows = False
+            if isinstance(step, UpdateRow | RemoveRows | BeginTurn | EndTurn):
+                _change_history(step, cursor)
+            else:
+                _change_session(step, token, cursor)
     if not only_rows:
-        _, high_water, revision, last_at, _ = decision.state
-        cursor.execute(SAVE_STATE, (high_water, revision, last_at))
+        state = decision.state
+        values = (state.high_water, state.revision, state.last_at, state.removed)
+        cursor.execute(SAVE_STATE, values)
+
+
+def _change_history(
+    step: UpdateRow | RemoveRows | BeginTurn | EndTurn, cursor: sqlite3.Cursor
+) -> None:
+    match step:
+        case UpdateRow(row):
+            cursor.execute(UPDATE, (row[2], row[10], row[9], row[0]))
+        case RemoveRows(first_id, last_id, _):
+            cursor.execute(REMOVE, (first_id, MAX_ID if last_id is None else last_id))
+            cursor.execute(LOG_REMOVAL, step)
+        case BeginTurn(turn, _):
+            cursor.execute(BEGIN_TURN, turn[:3])
+        case EndTurn(turn_id, at, _):
+            cursor.execute(END_TURN, {"turn": turn_id, "at": at})
+
+
+def _change_session(step: Step, token: str, cursor: sqlite3.Cursor) -> None:
+    match step:
+        case MergeMetadata(items, revision):
+            cursor.executemany(MERGE, [(*item, revision) for item in items])
+        case ChangeContext(items, revision):
+            for field, value in items:
+                cursor.execute(SET_CONTEXT[field], (value, revision))
+        case ChangeName():
+            cursor.execute(SET_NAME, step)
+        case ChangeStatus(status, revision):
+            owner = token if status.state == "running" else None
+            cursor.execute(SET_STATUS, (*status, owner, revision))
+        case FinishRestoring(restored, revision):
+            cursor.execute(SET_ORIGIN, (restored.created_at, restored.parent))
+            for field, value in restored.context:
+                cursor.execute(SET_CONTEXT[field], (value, revision))
+            cursor.executemany(MERGE, [(*item, revision) for item in restored.metadata])
+            cursor.execute(SET_STATUS, (*restored.status, None, revision))
+            ended = [{"turn": turn_id, "at": restored.last_at} for turn_id in restored.closed_turns]
+            cursor.executemany(END_TURN, ended)
 
 
 def _insert(rows: list[StoredRow], cursor: sqlite3.Cursor) -> None:
-    if any(row[5:9] != _PLAIN for row in rows):
+    if any(row[5:9] != _NOTHING or len(row[2]) > _SHORT_BYTES for row in rows):
         cursor.executemany(INSERT, rows)
         return
-    # Nearly all rows. Of every `bytes` and `None` sqlite3 asks how to adapt it, which costs
-    # more than storing it does; of a `bytearray` it does not.
-    cursor.executemany(
-        INSERT_PLAIN,
-        (
-            (db_id, agent_id, bytearray(data), at, checkpoint, revision)
-            for db_id, agent_id, data, at, checkpoint, _, _, _, _, revision in rows
-        ),
-    )
+    several = len(rows) - len(rows) % _SEVERAL
+    for start in range(0, several, _SEVERAL):
+        cursor.execute(INSERT_SEVERAL_PLAIN, _plain(rows[start : start + _SEVERAL]))
+    cursor.executemany(INSERT_PLAIN, [_plain([row]) for row in rows[several:]])
+
+
+def _plain(rows: list[StoredRow]) -> list[object]:
+    values: list[object] = []
+    for db_id, agent_id, data, at, checkpoint, _, _, _, _, revision, _ in rows:
+        # Of `bytes`, as of `None`, sqlite3 asks each time how to adapt it: dearer than a copy.
+        values += (db_id, agent_id, bytearray(data), at, checkpoint, revision)
+    return values
 
 
 class _Content:
@@ -211,105 +238,57 @@ class _Content:
         found = self._cursor.execute(KEY, (key,)).fetchone()
         return found and StoredKey._make(found)
 
+    def row(self, db_id: int) -> StoredRow | None:
+        return fetch_row(self._cursor.connection, db_id)
+
     def count(self, start: int, stop: int) -> int:
         (count,) = self._cursor.execute(COUNT, (start, stop)).fetchone()
         return int(count)
 
-    def newest_below(self, stop: int) -> int:
-        found = self._cursor.execute(NEWEST_BELOW, (stop,)).fetchone()
+    def existing(self, db_ids: Sequence[int]) -> Iterable[int]:
+        return self._ids(EXISTING, json.dumps(db_ids))
+
+    def newest_below(self, stop: int, agent_id: str | None = None) -> int:
+        if agent_id is None:
+            found = self._cursor.execute(NEWEST_BELOW, (stop,)).fetchone()
+        else:
+            found = self._cursor.execute(NEWEST_OF_AGENT_BELOW, (stop, agent_id)).fetchone()
         return found[0] if found else 0
 
+    def is_closed(self, turn_id: str) -> bool:
+        return bool(self._cursor.execute(IS_CLOSED, (turn_id,)).fetchone())
 
-def rename(identity: Identity, connection: sqlite3.Connection) -> None:
-    """Store another id and name."""
-    connection.execute(RENAME, identity)
+    def turn_rows(self, turn_id: str, start: int) -> Sequence[int]:
+        return self._ids(TURN_ROWS, turn_id, start)
 
+    def turns_from(self, start: int) -> Iterable[str]:
+        return [turn for (turn,) in self._cursor.execute(TURNS_FROM, (start,))]
 
-def read_rows(
-    read: ReadRows, max_rows: int, connection: sqlite3.Connection
-) -> tuple[list[StoredRow], ReadRows | None]:
-    """At most `max_rows` of the rows asked for, in insertion order, and how to read the rest."""
-    values = {
-        "agent_id": read.agent_id,
-        "after": 0 if read.after is None else read.after,
-        "before": MAX_ID if read.before is None else read.before,
-        "without": read.without,
-        "limit": read.limit,
-    }
-    newest = read.newest and read.limit is not None
-    if newest and read.limit is not None and read.limit > max_rows:
-        # Too many for one slice: find where they begin, and read on from there.
-        values["skip"] = read.limit - 1
-        (first,) = connection.execute(NTH_NEWEST, values).fetchone() or (1,)
-        newest, values["after"] = False, max(first - 1, values["after"] or 0)
-    take = max_rows if read.limit is None else min(read.limit, max_rows)
-    values["limit"] = take
-    rows = _fetch(connection, NEWEST_ROWS if newest else ROWS, values)
-    if newest:
-        rows.reverse()
-    if len(rows) < take or take == read.limit:
-        return rows, None
-    left = None if read.limit is None else read.limit - take
-    return rows, read._replace(after=rows[-1][0], limit=left, newest=False, goes_on=True)
+    def _ids(self, query: str, *values: object) -> list[int]:
+        return [db_id for (db_id,) in self._cursor.execute(query, values)]
 
 
-def read_chapter(
-    read: ReadChapter, max_rows: int, connection: sqlite3.Connection
-) -> tuple[list[StoredRow], int | None, ReadRows | None]:
-    """A chapter's first rows, the checkpoint that heads it, and how to read the rest."""
-    head, start, stop = _bounds(read, connection)
-    rows, rest = read_rows(
-        ReadRows(read.agent_id, start - 1, stop, on_corrupt=read.on_corrupt, without=head),
-        max_rows,
-        connection,
-    )
-    if head is not None:
-        rows[:0] = _fetch(connection, ROW, (head,))
-    return rows, head, rest
-
-
-def _bounds(read: ReadChapter, connection: sqlite3.Connection) -> Bounds:
-    def checkpoint(sql: str, **values: int) -> Checkpoint | None:
-        found = connection.execute(sql, {"agent_id": read.agent_id, **values}).fetchone()
-        return found and Checkpoint._make(found)
-
-    def newest_below(stop: int) -> Checkpoint | None:
-        sql = NEWEST_CHECKPOINT if read.agent_id is None else NEWEST_CHECKPOINT_OF_AGENT
-        return checkpoint(sql, stop=stop)
-
-    if read.before is None:
-        return paging.latest(newest_below(MAX_ID))
-    return paging.before(read.before, checkpoint(CHECKPOINT_AT, cursor=read.before), newest_below)
-
-
-def read_row(read: ReadRow, connection: sqlite3.Connection) -> list[StoredRow]:
-    """The row of that id or key, if there is one."""
-    db_id = read.db_id
-    if read.key is not None:
-        _, db_id, _ = connection.execute(KEY, (read.key,)).fetchone() or (None, None, None)
-    return _fetch(connection, ROW, (db_id,))
-
-
-def _fetch(connection: sqlite3.Connection, query: str, values: Any) -> list[StoredRow]:
+def fetch(connection: sqlite3.Connection, query: str, values: Any) -> list[Any]:
+    """All rows of a query whose text may not be UTF-8: a corrupt row has no agent then."""
     try:
-        rows: list[StoredRow] = connection.execute(query, values).fetchall()
+        return connection.execute(query, values).fetchall()
     except sqlite3.OperationalError as error:
         if "decode" not in str(error):
             raise
-    else:
-        return rows
     # Some text is not UTF-8: read such text as bytes, which makes a corrupt row of its row.
     connection.text_factory = _text_or_bytes
     try:
         rows = connection.execute(query, values).fetchall()
     finally:
         connection.text_factory = str
-    return [row if bytes not in map(type, row[5:]) else _without_agent(row) for row in rows]
+    return [row if bytes not in map(type, row[5:]) else (row[0], None, *row[2:]) for row in rows]
 
 
-def _without_agent(row: StoredRow) -> StoredRow:
-    values: Any = row
-    return (*values[:1], None, *values[2:])
+def fetch_row(connection: sqlite3.Connection, db_id: int | None) -> StoredRow | None:
+    """The row of that id."""
+    for row in fetch(connection, ROW, (db_id,)):
+        return tuple(row)
+    return None
 
 
 def _text_or_bytes(data: bytes) -> str | bytes:
@@ -317,8 +296,3 @@ def _text_or_bytes(data: bytes) -> str | bytes:
         return data.decode()
     except UnicodeDecodeError:
         return data
-
-
-def read_metadata(connection: sqlite3.Connection) -> dict[str, str | None]:
-    """All metadata."""
-    return dict(connection.execute(METADATA).fetchall())

@@ -10,25 +10,13 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import aiosqlite
 
-from sessionactor import _rows as rows
 from sessionactor import _sql as sql
-from sessionactor._chapters import ChapterCache
-from sessionactor._deciding import Answer, StoredRow
+from sessionactor._changes import StoredInfo
+from sessionactor._content import Content
+from sessionactor._deciding import Decision
 from sessionactor._errors import SessionError
 from sessionactor._opening import Connector, Opening, storage_error
-from sessionactor._records import Row
-from sessionactor._requests import (
-    MAX_ID,
-    OnCorrupt,
-    Read,
-    ReadChapter,
-    ReadMetadata,
-    ReadRevision,
-    ReadRow,
-    ReadRows,
-    Slice,
-    Write,
-)
+from sessionactor._requests import Read, Write
 
 _T = TypeVar("_T")
 
@@ -36,8 +24,8 @@ _T = TypeVar("_T")
 class Store(Protocol):
     """What an actor needs of a store. Only its actor calls it, one call at a time."""
 
-    async def commit(self, group: Sequence[Write]) -> Sequence[Answer | SessionError]:
-        """Store a group in one transaction: an answer or a refusal for each write.
+    async def commit(self, group: Sequence[Write]) -> Decision:
+        """Store a group in one transaction: what it came to, an answer for each write.
 
         Raises:
             StorageError: nothing of the group is stored.
@@ -46,8 +34,8 @@ class Store(Protocol):
     async def read(self, request: Read, max_rows: int) -> Any:
         """Answer a read, with at most `max_rows` rows unless it asks for the whole."""
 
-    async def rename(self, name: str) -> None:
-        """Store another name for the session."""
+    def info(self) -> StoredInfo:
+        """What the session is, after the newest commit; no I/O."""
 
     async def close(self) -> None:
         """Let go of the file. What was committed is there when it is opened again."""
@@ -104,40 +92,23 @@ class SqliteStore:
         connector: Connector,
     ) -> None:
         self._opening = opening
-        self._session_id = opening.session_id
         self._database = database
         self._connector = connector
-        self._state = connector.loaded.state
-        self._latest = ChapterCache()
+        self._content = Content(opening.session_id, connector.loaded, opening.token)
 
-    async def commit(self, group: Sequence[Write]) -> Sequence[Answer | SessionError]:
-        decision = await self._call(partial(sql.commit, self._session_id, group, self._state))
-        self._state = decision.state
-        self._latest.follow(decision.steps)
-        return decision.answers
+    async def commit(self, group: Sequence[Write]) -> Decision:
+        decision = await self._call(partial(self._content.commit, group))
+        self._content.follow(decision)
+        return decision
 
     async def read(self, request: Read, max_rows: int) -> Any:
-        match request:
-            case ReadRows():
-                limit = MAX_ID if request.whole else max_rows
-                return await self._call(partial(self._rows, request, limit))
-            case ReadChapter():
-                cached = self._latest.get(request.agent_id) if request.before is None else None
-                if cached is not None:
-                    read = rows.finished(cached.rows)
-                    return Slice(read, cached.checkpoint_id, None, self._state.removed_at)
-                limit = MAX_ID if request.whole else max_rows
-                return await self._call(partial(self._chapter, request, limit))
-            case ReadRow():
-                found = await self._call(partial(self._row, request))
-                return found[0] if found else None
-            case ReadMetadata():
-                return await self._call(sql.read_metadata)
-            case ReadRevision():
-                return self._state.revision
+        known = self._content.known(request)
+        if known is not None:
+            return known
+        return await self._call(partial(self._content.read, request, max_rows))
 
-    async def rename(self, name: str) -> None:
-        await self._call(partial(sql.rename, sql.Identity(self._session_id, name)))
+    def info(self) -> StoredInfo:
+        return self._content.info
 
     async def close(self) -> None:
         try:
@@ -154,27 +125,6 @@ class SqliteStore:
         finally:
             self._connector.leave()
             _ended(self._connector.thread)
-
-    def _rows(self, read: ReadRows, limit: int, connection: sqlite3.Connection) -> Slice:
-        stored, rest = sql.read_rows(read, limit, connection)
-        if rest is not None and rest.before is None:
-            rest = rest._replace(before=self._state.head + 1)  # what comes later is not part of it
-        return Slice(self._decoded(stored, read.on_corrupt), None, rest, self._state.removed_at)
-
-    def _chapter(self, read: ReadChapter, limit: int, connection: sqlite3.Connection) -> Slice:
-        stored, head, rest = sql.read_chapter(read, limit, connection)
-        if rest is not None and rest.before is None:
-            rest = rest._replace(before=self._state.head + 1)
-        found = self._decoded(stored, read.on_corrupt)
-        if read.before is None and rest is None and len(found) == len(stored):
-            self._latest.put(read.agent_id, head, stored)
-        return Slice(found, head, rest, self._state.removed_at)
-
-    def _row(self, read: ReadRow, connection: sqlite3.Connection) -> list[Row]:
-        return self._decoded(sql.read_row(read, connection), "raise")
-
-    def _decoded(self, stored: Sequence[StoredRow], on_corrupt: OnCorrupt) -> list[Row]:
-        return rows.decoded(stored, on_corrupt, self._session_id)
 
     async def _call(self, procedure: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run a procedure in the connection's thread."""

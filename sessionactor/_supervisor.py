@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import warnings
 from concurrent.futures import Executor
 from typing import Any
@@ -48,7 +49,11 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._around = Surroundings(
-            directory, open_store, durability, Capacity(max_active, self._loop)
+            directory,
+            open_store,
+            durability,
+            Capacity(max_active, self._loop),
+            secrets.token_hex(16),
         )
         self._activations: dict[str, Activation] = {}
         self._closing = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 
@@ -14,3 +15,9 @@ def now() -> int:
 def from_microseconds(value: int) -> datetime:
     """An aware datetime in UTC."""
     return datetime.fromtimestamp(value / 1e6, UTC)  # exact: a double holds 53 bits
+
+
+def each_from_microseconds(values: Iterable[int]) -> dict[int, datetime]:
+    """The datetimes of several times: rows committed together share one."""
+    fromtimestamp = datetime.fromtimestamp
+    return {value: fromtimestamp(value / 1e6, UTC) for value in set(values)}

@@ -236,6 +236,22 @@ async def test_extend_stores_all_in_order_and_returns_their_ids(place: Path | No
         assert {(row.parent, row.turn, row.revision) for row in rows} == {("p", "t", 2)}
 
 
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 40])
+@pytest.mark.parametrize("last", ["short", "x" * 10_000])
+async def test_extend_stores_however_many_messages(
+    place: Path | None, count: int, last: str
+) -> None:
+    messages = [say(f"text {number}") for number in range(count - 1)] + [say(last)]
+    async with SessionRegistry(place) as registry:
+        session = await registry.start("a")
+        assert await session.extend("two", messages) == list(range(1, count + 1))
+        rows = await session.messages()
+        assert [row[:3] for row in rows] == [
+            (db_id, "two", message) for db_id, message in enumerate(messages, 1)
+        ]
+        assert {row[4:] for row in rows} == {(False, None, None, None, None, 1)}
+
+
 @pytest.mark.parametrize(
     "bad", [{"content": object()}, {"content": "x" * 200}, ["no mapping"]], ids=repr
 )

@@ -9,10 +9,11 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import anyio
 
-from sessionactor._deciding import Answer
+from sessionactor._changes import StoredInfo
+from sessionactor._deciding import Decision
 from sessionactor._errors import SessionError, StorageError
 from sessionactor._opening import Opening
-from sessionactor._requests import Read, Write
+from sessionactor._requests import Read, SetName, Write
 from sessionactor._store import OpenStore, Store, open_store
 
 Step: TypeAlias = Literal["open", "commit", "read", "rename", "close"]
@@ -157,17 +158,19 @@ class FaultyStore:
         self._opening = opening
         self._faults = faults
 
-    async def commit(self, group: Sequence[Write]) -> Sequence[Answer | SessionError]:
-        """Commit a group."""
-        return await self._do("commit", lambda: self._store.commit(group))
+    async def commit(self, group: Sequence[Write]) -> Decision:
+        """Commit a group, or store another name."""
+        renames = any(type(one) is SetName for write in group for one in write.operations)
+        step: Step = "rename" if renames else "commit"
+        return await self._do(step, lambda: self._store.commit(group))
 
     async def read(self, request: Read, max_rows: int) -> Any:
         """Answer a read."""
         return await self._do("read", lambda: self._store.read(request, max_rows))
 
-    async def rename(self, name: str) -> None:
-        """Store another name."""
-        await self._do("rename", lambda: self._store.rename(name))
+    def info(self) -> StoredInfo:
+        """What the session is."""
+        return self._store.info()
 
     async def close(self) -> None:
         """Close the other store, whatever is planned: a fault leaks no thread and no file."""

@@ -22,9 +22,9 @@ class ReadingContract(Scenarios):
         )
         plain, full = await session.messages()
         assert plain[:3] == (1, "a", says("plain"))
-        assert plain[4:] == (False, None, None, None, None, 1)
+        assert plain[4:] == (False, None, None, None, None, 1, None)
         assert full[:3] == (2, "b", says("full"))
-        assert full[4:] == (True, 1, "k", "x/1", "t", 2)
+        assert full[4:] == (True, 1, "k", "x/1", "t", 2, None)
         assert plain.inserted_at.tzinfo is UTC
         assert before < plain.inserted_at <= full.inserted_at
 

@@ -1,0 +1,151 @@
+"""What a store knows of its session, and the procedures that it runs on its connection.
+
+The procedures block, in whatever thread the connection lives; all else is the actor's.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from sessionactor import _reading as reading
+from sessionactor import _rows as rows
+from sessionactor import _sql as sql
+from sessionactor._changes import StoredInfo, StoredRow
+from sessionactor._chapters import ChapterCache
+from sessionactor._deciding import Decision
+from sessionactor._loading import Loaded
+from sessionactor._records import Row
+from sessionactor._requests import (
+    MAX_ID,
+    Compact,
+    OnCorrupt,
+    Read,
+    ReadChanges,
+    ReadChapter,
+    ReadClosedTurns,
+    ReadImage,
+    ReadInfo,
+    ReadInterrupted,
+    ReadKeys,
+    ReadMetadata,
+    ReadRevision,
+    ReadRow,
+    ReadRows,
+    Slice,
+    Write,
+)
+from sessionactor._times import now
+
+_KEYS: Final = 4096
+
+
+class Content:
+    """A session's state, its latest chapters, and how to get at the rest."""
+
+    def __init__(
+        self, session_id: str, loaded: Loaded, token: str, clock: Callable[[], int] = now
+    ) -> None:
+        self._session_id = session_id
+        self._state = loaded.state
+        self._info = loaded.info
+        self._token = token
+        self._clock = clock
+        self._latest = ChapterCache()
+
+    @property
+    def info(self) -> StoredInfo:
+        """What the session is."""
+        return self._info.at(self._state, self._token)
+
+    def commit(self, group: Sequence[Write], connection: sqlite3.Connection) -> Decision:
+        """Decide and store a group; to be followed then."""
+        return sql.commit(
+            self._session_id, group, self._state, self._clock(), self._token, connection
+        )
+
+    def follow(self, decision: Decision) -> None:
+        """Know what was committed."""
+        self._state = decision.state
+        self._latest.follow(decision.steps)
+        self._info = self._info.after(decision.steps)
+
+    def known(self, request: Read) -> Any:
+        """The answer to a read that needs no look at the file, or `None`."""
+        match request:
+            case ReadChapter(before=None):
+                cached = self._latest.get(request.agent_id)
+                if cached is not None:
+                    read = rows.finished(cached.rows)
+                    return Slice(read, cached.checkpoint_id, None, self._state.rewritten_at)
+            case ReadRevision():
+                return self._state.revision
+            case ReadInfo():
+                return self.info
+        return None
+
+    def read(self, request: Read, max_rows: int, connection: sqlite3.Connection) -> Any:
+        """Answer a read, with at most `max_rows` rows unless it asks for the whole."""
+        match request:
+            case ReadRows():
+                return self._rows(request, MAX_ID if request.whole else max_rows, connection)
+            case ReadChapter():
+                return self._chapter(request, MAX_ID if request.whole else max_rows, connection)
+            case ReadRow():
+                found = self._decoded(reading.read_row(request, connection), "raise")
+                return found[0] if found else None
+            case ReadMetadata():
+                return reading.read_metadata(connection)
+            case ReadInterrupted():
+                return self._decoded(reading.read_turns(self._interrupted(), connection), "raise")
+            case _:
+                return self._look(request, max_rows, connection)
+
+    def _look(self, request: Read, max_rows: int, connection: sqlite3.Connection) -> Any:
+        """Answer what few ask."""
+        match request:
+            case ReadKeys(after):
+                return reading.read_keys(after, _KEYS, connection)
+            case ReadClosedTurns():
+                return reading.read_closed_turns(connection)
+            case ReadChanges(since):
+                changes = reading.read_changes(since, max_rows, connection)
+                return changes._replace(info=self.info)
+            case ReadImage():
+                return connection.serialize()
+            case Compact():
+                return reading.compact(connection)
+        raise AssertionError(request)
+
+    def _interrupted(self) -> list[str]:
+        state = self._state
+        turns = {turn.turn_id for turn in state.turns if turn.interrupted}
+        if state.status.state == "interrupted" and state.status.turn_id is not None:
+            turns.add(state.status.turn_id)
+        return sorted(turns)
+
+    def _rows(self, read: ReadRows, limit: int, connection: sqlite3.Connection) -> Slice:
+        stored, rest = reading.read_rows(read, limit, connection)
+        return self._slice(stored, None, rest, read.on_corrupt)
+
+    def _chapter(self, read: ReadChapter, limit: int, connection: sqlite3.Connection) -> Slice:
+        stored, head, rest = reading.read_chapter(read, limit, connection)
+        found = self._slice(stored, head, rest, read.on_corrupt)
+        if read.before is None and rest is None and len(found.rows) == len(stored):
+            self._latest.put(read.agent_id, head, stored)
+        return found
+
+    def _slice(
+        self,
+        stored: Sequence[StoredRow],
+        head: int | None,
+        rest: ReadRows | None,
+        on_corrupt: OnCorrupt,
+    ) -> Slice:
+        if rest is not None and rest.before is None:
+            rest = rest._replace(before=self._state.head + 1)  # what comes later is not part of it
+        return Slice(self._decoded(stored, on_corrupt), head, rest, self._state.rewritten_at)
+
+    def _decoded(self, stored: Sequence[StoredRow], on_corrupt: OnCorrupt) -> list[Row]:
+        return rows.decoded(stored, on_corrupt, self._session_id)

@@ -1,0 +1,313 @@
+"""A session as a group of writes will leave it: its stored content, and the steps so far.
+
+Rows of the group itself, rows that it updates and rows that it removes again are seen here as
+they will be, before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Protocol
+
+from sessionactor._changes import (
+    IDLE,
+    BeginTurn,
+    ChangeStatus,
+    EndTurn,
+    FinishRestoring,
+    InsertRows,
+    OpenTurn,
+    RemoveRows,
+    Restored,
+    State,
+    StateName,
+    Status,
+    Step,
+    StoredKey,
+    StoredRow,
+    UpdateRow,
+)
+from sessionactor._requests import Append
+
+
+class LookUp(Protocol):
+    """Questions to the content as it was before the group."""
+
+    def key(self, key: str) -> StoredKey | None:
+        """The first use of `key`."""
+
+    def row(self, db_id: int) -> StoredRow | None:
+        """The row of that id."""
+
+    def count(self, start: int, stop: int) -> int:
+        """How many rows lie in `[start, stop)`."""
+
+    def existing(self, db_ids: Sequence[int]) -> Iterable[int]:
+        """Those of these ids that have a row."""
+
+    def newest_below(self, stop: int, agent_id: str | None = None) -> int:
+        """The newest row's id below `stop`, of that agent; 0 where there is none."""
+
+    def is_closed(self, turn_id: str) -> bool:
+        """Whether that turn was closed."""
+
+    def turn_rows(self, turn_id: str, start: int) -> Sequence[int]:
+        """The ids of a turn's rows from `start` on, in order."""
+
+    def turns_from(self, start: int) -> Iterable[str]:
+        """The turns of the rows from `start` on."""
+
+
+class Draft:
+    """A session as it will be."""
+
+    def __init__(self, state: State, now: int, look_up: LookUp) -> None:
+        self.steps: list[Step] = []
+        (
+            self.head,
+            self.high_water,
+            self.revision,
+            self.last_at,
+            self.rewritten_at,
+            self.removed,
+            self.status,
+            self.turns,
+        ) = state
+        self.now = now
+        self._look_up = look_up
+        self._keys: dict[str, StoredKey] = {}
+        self._own: dict[int, StoredRow] = {}  # rows of this group, in order
+        self._updated: dict[int, StoredRow] = {}  # stored rows as they will be
+        self._gone: set[int] = set()  # stored rows that will be removed, of those …
+        self._kept_below = state.high_water + 1  # … below this: from here on all will be
+        self._closed: set[str] = set()
+        self._inserts: InsertRows | None = None  # the last step, if it inserts
+
+    @property
+    def state(self) -> State:
+        """The session's state once the steps are applied."""
+        return State(
+            self.head,
+            self.high_water,
+            self.revision,
+            self.last_at,
+            self.rewritten_at,
+            self.removed,
+            self.status,
+            self.turns,
+        )
+
+    def branch(self) -> Draft:
+        """A copy: what is done to it leaves this one as it is."""
+        copy = Draft(self.state, self.now, self._look_up)
+        copy.steps = self.steps.copy()
+        copy._keys, copy._own = self._keys.copy(), self._own.copy()
+        copy._updated, copy._gone = self._updated.copy(), self._gone.copy()
+        copy._kept_below, copy._closed = self._kept_below, self._closed.copy()
+        return copy
+
+    def step(self, step: Step) -> None:
+        """Add a step other than an insertion."""
+        self.steps.append(step)
+        self._inserts = None
+        self.last_at = self.now
+
+    def key(self, key: str) -> StoredKey | None:
+        """The first use of `key`."""
+        return self._keys.get(key) or self._look_up.key(key)
+
+    def insert(self, one: Append, db_id: int, key: StoredKey | None) -> int:
+        """Add a row, the next one."""
+        agent_id, data, checkpoint, keep_from, text, parent, turn = one
+        now = self.now
+        row: StoredRow = (
+            *(db_id, agent_id, data, now, int(checkpoint)),
+            *(keep_from, text, parent, turn, self.revision, None),
+        )
+        self.insert_row(row)
+        if key is not None:
+            self.keep_key(key)
+        self.last_at = now
+        return db_id
+
+    def insert_row(self, row: StoredRow) -> None:
+        """Add a row as it is."""
+        inserts = self._inserts
+        if inserts is None:
+            inserts = self._inserts = InsertRows([], [])
+            self.steps.append(inserts)
+        inserts.rows.append(row)
+        self._own[row[0]] = row
+        self.head = self.high_water = row[0]
+
+    def keep_key(self, key: StoredKey) -> None:
+        """Remember a key with the rows that were added last."""
+        if self._inserts is None:
+            self._inserts = InsertRows([], [])
+            self.steps.append(self._inserts)
+        self._keys[key.key] = key
+        self._inserts.keys.append(key)
+
+    def row(self, db_id: int) -> StoredRow | None:
+        """A row as it will be."""
+        row = self._own.get(db_id) or self._updated.get(db_id)
+        if row is None and db_id < self._kept_below and db_id not in self._gone:
+            row = self._look_up.row(db_id)
+        return row
+
+    def newest(self, agent_id: str | None = None) -> int:
+        """The newest row's id, of that agent; 0 where there is none."""
+        for db_id in reversed(self._own):
+            if agent_id in (None, self._own[db_id][1]):
+                return db_id
+        found = self._look_up.newest_below(self._kept_below, agent_id)
+        while found in self._gone:
+            found = self._look_up.newest_below(found, agent_id)
+        return found
+
+    def update(self, db_id: int, data: bytes) -> bool:
+        """Store another message in a row; whether there is such a row."""
+        row = self.row(db_id)
+        if row is None:
+            return False
+        row = (*row[:2], data, *row[3:9], self.revision, self.now)
+        (self._own if db_id in self._own else self._updated)[db_id] = row
+        self.step(UpdateRow(row))
+        self.rewritten_at = self.revision
+        return True
+
+    def update_row(self, row: StoredRow) -> None:
+        """Let a row of this group be as given."""
+        self._own[row[0]] = row
+        self.step(UpdateRow(row))
+        self.rewritten_at = self.revision
+
+    def finish_restoring(self, restored: Restored) -> None:
+        """Be what the restored session was."""
+        self.revision = restored.revision
+        self.removed += max(0, restored.high_water - self.high_water)
+        self.high_water = max(self.high_water, restored.high_water)
+        self.step(FinishRestoring(restored, self.revision))
+        self.last_at = max(restored.last_at, restored.created_at)
+        self.status = restored.status
+
+    def remove_from(self, first_id: int, logged_as: int) -> int:
+        """Remove a row and all later ones; how many there were."""
+        count = 0
+        hit = {turn.turn_id for turn in self.turns if self._turn_rows(turn.turn_id, first_id)}
+        while self._own and next(reversed(self._own)) >= first_id:
+            self._own.popitem()
+            count += 1
+        if first_id < self._kept_below:
+            count += self._look_up.count(first_id, self._kept_below)
+            count -= sum(first_id <= db_id < self._kept_below for db_id in self._gone)
+            self._kept_below = max(first_id, 0)
+        if count:
+            self._removed(count, [(logged_as, None)], hit)
+        return count
+
+    def remove(self, db_ids: Iterable[int]) -> int:
+        """Remove these rows; how many of them there were."""
+        wanted = sorted(set(db_ids))
+        stored = {
+            db_id
+            for db_id in self._look_up.existing(wanted)
+            if db_id < self._kept_below and db_id not in self._gone
+        }
+        found = [db_id for db_id in wanted if db_id in stored or db_id in self._own]
+        if not found:
+            return 0
+        gone = set(found)
+        hit = {
+            turn.turn_id
+            for turn in self.turns
+            if not gone.isdisjoint(self._turn_rows(turn.turn_id, found[0]))
+        }
+        for db_id in found:
+            self._own.pop(db_id, None)
+        self._gone |= stored
+        self._removed(len(found), _runs(found), hit)
+        return len(found)
+
+    def _removed(self, count: int, runs: list[tuple[int, int | None]], turns: set[str]) -> None:
+        for first_id, last_id in runs:
+            self.step(RemoveRows(first_id, last_id, self.revision))
+        self.head = self.newest()
+        self.removed += count
+        self.rewritten_at = self.revision
+        for turn_id in turns:
+            self.close_turn(turn_id)
+        if turns:
+            self.settle()
+
+    def whole(self, bound: int) -> int:
+        """The highest id, not above `bound`, such that no turn has rows on both sides of it."""
+        while True:
+            turns = set(self._look_up.turns_from(bound)) if bound < self._kept_below else set()
+            turns.update(row[8] for row in self._own.values() if row[8] and row[0] >= bound)
+            first = min(
+                (self._turn_rows(turn, 0)[:1] or [bound] for turn in turns), default=[bound]
+            )
+            if first[0] >= bound:
+                return bound
+            bound = first[0]
+
+    def turn_rows(self, turn_id: str) -> list[int]:
+        """The ids of a turn's rows, in order."""
+        return self._turn_rows(turn_id, 0)
+
+    def _turn_rows(self, turn_id: str, start: int) -> list[int]:
+        stored = self._look_up.turn_rows(turn_id, start)
+        return [
+            *(db_id for db_id in stored if db_id < self._kept_below and db_id not in self._gone),
+            *(row[0] for row in self._own.values() if row[8] == turn_id and row[0] >= start),
+        ]
+
+    def is_open(self, turn_id: str) -> bool:
+        """Whether a turn is open."""
+        return any(turn.turn_id == turn_id for turn in self.turns)
+
+    def is_closed(self, turn_id: str) -> bool:
+        """Whether a turn was closed."""
+        return turn_id in self._closed or self._look_up.is_closed(turn_id)
+
+    def open_turn(self, turn_id: str, agent_id: str) -> None:
+        """Begin a turn, and be running."""
+        turn = OpenTurn(turn_id, agent_id, self.now)
+        self.turns += (turn,)
+        self.step(BeginTurn(turn, self.revision))
+        self.settle()
+
+    def close_turn(self, turn_id: str) -> None:
+        """Close a turn, open or not; the state is to be settled then."""
+        self.turns = tuple(turn for turn in self.turns if turn.turn_id != turn_id)
+        self._closed.add(turn_id)
+        self.step(EndTurn(turn_id, self.now, self.revision))
+
+    def settle(self, otherwise: Status = IDLE) -> None:
+        """Be in the state that the newest open turn makes."""
+        for wanted in (False, True):
+            for turn in reversed(self.turns):
+                if turn.interrupted is wanted:
+                    name: StateName = "interrupted" if wanted else "running"
+                    self.set_status(Status(name, turn.turn_id, turn.opened_at))
+                    return
+        self.set_status(otherwise)
+
+    def set_status(self, status: Status) -> None:
+        """Be in a state."""
+        if status != self.status:
+            self.status = status
+            self.step(ChangeStatus(status, self.revision))
+
+
+def _runs(db_ids: list[int]) -> list[tuple[int, int | None]]:
+    runs: list[tuple[int, int | None]] = []
+    for _, group in groupby(enumerate(db_ids), lambda item: item[1] - item[0]):
+        run = [db_id for _, db_id in group]
+        runs.append((run[0], run[-1]))
+    return runs
+
+
+__all__ = ["Draft", "LookUp"]

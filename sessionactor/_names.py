@@ -25,6 +25,8 @@ SUFFIX = ".db"
 SIDE_FILES = ("-wal", "-shm", "-journal")
 LOCK_FILE = ".sessionactor.lock"
 DRAFT_SUFFIX = ".draft"
+CATALOG_FILE = ".sessionactor.catalog"
+CATALOG_DRAFT = CATALOG_FILE + DRAFT_SUFFIX
 MAX_CHARACTERS = 200
 
 # A directory entry holds 255 bytes: two parts, "_", ".db" and the longest side suffix.

@@ -19,8 +19,10 @@ from statistics import median
 from time import perf_counter
 
 from benchmarks.harness import Section
+from benchmarks.lineup import warm_up
 from benchmarks.peers import PEERS
-from benchmarks.scenarios import QUICK, SCENARIOS, Settings, warm_up
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.settings import QUICK, Settings
 from benchmarks.workloads import data_directory
 from sessionactor import __version__
 

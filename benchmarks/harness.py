@@ -37,6 +37,36 @@ class Target:
         return self.at_most is not None and ratio <= self.at_most
 
 
+@dataclass(frozen=True)
+class Check:
+    """What the median of any row has to be at most: by itself, or divided by another row's."""
+
+    figure: str
+    """The row."""
+    at_most: float
+    of: str | None = None
+    """The other row; `None`: by itself."""
+
+    def outcome(self, unit: str, figures: Mapping[str, Figures]) -> tuple[bool, str]:
+        """Whether it is so, and a sentence of it."""
+        failed = [
+            f"{name}: {figures[name]}"
+            for name in (self.figure, self.of)
+            if name is not None and figures[name].failure is not None
+        ]
+        if failed:
+            return False, "; ".join(failed)
+        values = figures[self.figure].values
+        if self.of is None:
+            value, what = median(values), unit
+        else:
+            value = median(map(truediv, values, figures[self.of].values))
+            what = f"× {self.of}"
+        return value <= self.at_most, (
+            f"{self.figure}: {_number(value)} {what}, to reach ≤ {_number(self.at_most)}"
+        )
+
+
 @dataclass
 class Figures:
     """One candidate's figures, a round each, or why there are none."""
@@ -75,13 +105,14 @@ async def compare(
     ours: str,
     targets: Sequence[Target] = (),
     limit: float | None = None,
+    checks: Sequence[Check] = (),
     note: str = "",
 ) -> Section:
     """Measure candidates in turn, round by round, and set them against each other.
 
     Each round begins with another candidate. One that raises is out, and the table says why.
     Units that end in `/s` are better when higher, all others when lower. `limit` is what our
-    own figure may be at most, in any round.
+    own figure may be at most, in any round; `checks` are about medians, of any row.
     """
     figures = {name: Figures() for name in measures}
     names = list(measures)
@@ -92,7 +123,7 @@ async def compare(
                 await _measure(measures[name], figures[name])
                 print(".", end="", file=sys.stderr, flush=True)
     print(f" {title}", file=sys.stderr)
-    return _section(title, unit, figures, ours, targets, limit, note)
+    return _section(title, unit, figures, ours, targets, limit, checks, note)
 
 
 async def _measure(measure: Measure, figures: Figures) -> None:
@@ -100,7 +131,8 @@ async def _measure(measure: Measure, figures: Figures) -> None:
     try:
         figures.values.append(await measure())
     except Exception as error:
-        figures.failure = f"fails: {type(error).__name__}: {str(error).splitlines()[0]}"
+        first = next(iter(str(error).splitlines()), "")
+        figures.failure = f"fails: {type(error).__name__}: {first}"
 
 
 def _section(
@@ -110,6 +142,7 @@ def _section(
     ours: str,
     targets: Sequence[Target],
     limit: float | None,
+    checks: Sequence[Check],
     note: str,
 ) -> Section:
     if figures[ours].failure is not None:
@@ -119,26 +152,34 @@ def _section(
         f"| | {unit}: median (lowest–highest) | ours ÷ this | to reach | |",
         "|---|---|---|---|---|",
     ]
-    missed = []
+    missed = [] if None not in bounds else [f"nothing to compare with of {bounds[None].of}"]
     for name, theirs in figures.items():
         cells = [name, str(theirs), "", "", ""]
         if name == ours:
             cells[0] = f"**{name}**"
+            worst = max(theirs.values)
             if limit is not None:
-                worst = max(theirs.values)
-                cells[3:] = [f"never over {limit:g} {unit}", "yes" if worst <= limit else "**no**"]
-                if worst > limit:
-                    missed.append(f"{title}: up to {_number(worst)} {unit}, limit {limit:g}")
+                cells[3:] = [f"never over {limit:g} {unit}", _verdict(worst <= limit)]
+            if limit is not None and worst > limit:
+                missed.append(f"up to {_number(worst)} {unit}, limit {limit:g}")
         elif theirs.failure is None:
             ratio = median(map(truediv, figures[ours].values, theirs.values))
             cells[2] = _number(ratio)
             if name in bounds:
                 target = bounds[name]
-                cells[3:] = [target.bound, "yes" if target.reached(ratio) else "**no**"]
+                cells[3:] = [target.bound, _verdict(target.reached(ratio))]
                 if not target.reached(ratio):
-                    missed.append(f"{title}: {_number(ratio)} × {name}, to reach {target.bound}")
+                    missed.append(f"{_number(ratio)} × {name}, to reach {target.bound}")
         lines.append(f"| {' | '.join(cells)} |")
-    return Section(title, "\n".join([*([note, ""] if note else []), *lines]), missed)
+    outcomes = [check.outcome(unit, figures) for check in checks]
+    lines += ["", *(f"- {said}: {_verdict(reached)}" for reached, said in outcomes)]
+    missed += [said for reached, said in outcomes if not reached]
+    text = "\n".join([*([note, ""] if note else []), *lines]).rstrip()
+    return Section(title, text, [f"{title}: {sentence}" for sentence in missed])
+
+
+def _verdict(reached: bool) -> str:
+    return "yes" if reached else "**no**"
 
 
 def _reference(target: Target, unit: str, figures: Mapping[str, Figures]) -> str | None:

@@ -225,6 +225,16 @@ class AdkSqlite(Peer):
         await conversation.create()
         yield conversation
 
+    async def create(self, session_id: str) -> None:
+        """A session without events."""
+        await AdkConversation(self.service, session_id).create()
+
+    async def listed(self) -> Sequence[object]:
+        """All sessions: there are no pages."""
+        found = await self.service.list_sessions(app_name="app", user_id="user")
+        sessions: Sequence[object] = found.sessions
+        return sessions
+
 
 class AdkDatabase(AdkSqlite):
     """One database in rollback-journal mode, behind SQLAlchemy."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from itertools import cycle, islice
+from itertools import accumulate, cycle, islice
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -16,6 +17,9 @@ from typing import Any, TypeAlias
 import msgpack
 
 Message: TypeAlias = dict[str, Any]
+
+THIRD, HUNDREDTH, THOUSANDTH = "refund", "upgrade", "lounge"
+JAPANESE = "東京行きの便は遅れています"
 
 CONVERSATIONS = Path(__file__).parents[2] / "shared/data/airline-conversations.jsonl"
 """Real agent conversations, which are not part of the repository."""
@@ -28,6 +32,33 @@ def message_of(size: int) -> Message:
     message = {"role": "user", "content": (_PROSE * (size // len(_PROSE) + 1))[:size]}
     excess = len(msgpack.packb(message)) - size
     return {**message, "content": message["content"][: size - excess]}
+
+
+def varied(count: int, size: int = 300) -> Iterator[Message]:
+    """Messages of about so many bytes, of 20,000 words as frequent as in a language.
+
+    Every third one has the word `THIRD`, one in a hundred `HUNDREDTH`, one in a thousand
+    `THOUSANDTH` and some Japanese; each has its own number for a word.
+    """
+    chance = random.Random(size)
+    syllables = [first + last for first in "bdfgklmnprstvz" for last in "aeiou"]
+    words = ["".join(chance.choices(syllables, k=chance.randint(1, 4))) for _ in range(20_000)]
+    weights = [*accumulate(1 / rank for rank in range(1, len(words) + 1))]
+    texts = [_text(chance, words, weights, size, number) for number in range(min(count, 20_000))]
+    for number in range(count):
+        yield {"role": "user", "content": f"{texts[number % len(texts)]} {number}"}
+
+
+def _text(
+    chance: random.Random, words: Sequence[str], weights: Sequence[float], size: int, number: int
+) -> str:
+    rare = [
+        *([THIRD] if number % 3 == 0 else []),
+        *([HUNDREDTH] if number % 100 == 0 else []),
+        *([THOUSANDTH, JAPANESE] if number % 1000 == 0 else []),
+    ]
+    text = " ".join([*rare, *chance.choices(words, cum_weights=weights, k=size // 4)])
+    return text[: size - 30]
 
 
 def real_messages() -> list[Message]:
@@ -109,6 +140,23 @@ async def milliseconds(
         await call()
         taken.append(perf_counter() - start)
     return median(taken) * 1000
+
+
+def reading(
+    call: Callable[[], Awaitable[Sequence[object]]],
+    expected: int,
+    times: int,
+    prepare: Callable[[], Awaitable[object]] | None = None,
+) -> Callable[[], Awaitable[float]]:
+    """A measure of a call's milliseconds that first looks whether it finds so much."""
+
+    async def measure() -> float:
+        found = len(await call())
+        if found != expected:
+            raise AssertionError(f"it finds {found} instead of {expected}")
+        return await milliseconds(call, max(3, times), prepare)
+
+    return measure
 
 
 class Pulse:

@@ -4,12 +4,13 @@ How a request travels, each layer importing only what stands above it:
 
     errors, records, events, changes, requests,
     words, names, times                                leaves
-    codec, digest, schema, paging, draft, operations,
-    deciding, rows                                     pure
-    files, ownership, sql, loading, reading, chapters,
-    opening, content, store, directory, scan, disk     what touches the disk
+    codec, digest, schema, paging, rows, draft,
+    operations, deciding                               pure
+    files, ownership, sql, loading, reading, dumping,
+    chapters, copying, opening, content, store,
+    directory, scan, disk                              what touches the disk
     mailbox                                            the queue in front of an actor
-    actor, capacity, activation                        one session in use
+    actor, capacity, copies, activation                one session in use
     arguments, batch, handle, browsing, editing,
     turns, session                                     the handle: it knows whom to ask
     supervisor, registry                               where all of them meet
@@ -39,6 +40,7 @@ from sessionactor._errors import (
     StaleHeadError,
     StaleRevisionError,
     StorageError,
+    TargetExistsError,
     TurnClosedError,
     TurnOpenError,
 )
@@ -116,6 +118,7 @@ __all__ = [
     "StaleRevisionError",
     "StateChanged",
     "StorageError",
+    "TargetExistsError",
     "Truncated",
     "Turn",
     "TurnClosedError",

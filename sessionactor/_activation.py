@@ -10,11 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 
 from sessionactor._actor import Actor, is_ending
 from sessionactor._capacity import Capacity
+from sessionactor._copies import Copies
+from sessionactor._copying import Origin
 from sessionactor._deciding import Decision
 from sessionactor._directory import Directory
 from sessionactor._errors import (
@@ -57,6 +60,14 @@ class Rename(Command):
     name: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Fork(Command):
+    """Create the session with the history of another one; answered when its actor runs."""
+
+    name: str | None
+    origin: Origin
+
+
 @dataclass
 class Counters:
     """What a registry counts."""
@@ -76,6 +87,7 @@ class Surroundings:
     open_store: OpenStore
     durability: Durability
     capacity: Capacity
+    copies: Copies
     token: str
     """Says whose `running` is stored."""
     running: set[str] = field(default_factory=set)
@@ -181,6 +193,9 @@ class Activation:
                 case Rename(name):
                     await self._rename(name)
                     envelope.answer(None)
+                case Fork(name, origin):
+                    await self._fork(name, origin)
+                    envelope.answer(None)
         except SessionError as error:
             envelope.fail(error)
         except BaseException as error:
@@ -201,6 +216,22 @@ class Activation:
                 # A file of that name: other hands may just have put the session there.
                 if await self._open_existing(name) is None:
                     raise
+        finally:
+            self._release_if_closed()
+
+    async def _fork(self, name: str | None, origin: Origin) -> None:
+        directory, copies = self._around.directory, self._around.copies
+        directory.claim(self.session_id)
+        try:
+            existing = await directory.find(self.session_id, creating=True)
+            if existing is not None:
+                raise SessionExistsError(
+                    f"session {self.session_id!r} exists already, under the name"
+                    f" {existing.name!r}; fork into another id",
+                    session_id=self.session_id,
+                )
+            planned = directory.plan(self.session_id, name or directory.unused_name())
+            await copies.make(origin, partial(self._open, planned, create=True))
         finally:
             self._release_if_closed()
 
@@ -226,9 +257,10 @@ class Activation:
                 return
             planned = self._around.directory.plan(self.session_id, name)
             assert self._store is not None
-            self._committed(await self._store.commit([Write((SetName(planned.name),))]))
-            await self._close(release=False)  # checkpoints the log, unless somebody reads it
-            await self._around.directory.rename(self.session_id, planned.name)
+            with self._around.copies.moving(self.session_id):
+                self._committed(await self._store.commit([Write((SetName(planned.name),))]))
+                await self._close(release=False)  # checkpoints the log, unless somebody reads it
+                await self._around.directory.rename(self.session_id, planned.name)
         finally:
             self._release_if_closed()
 
@@ -260,13 +292,13 @@ class Activation:
                 return file
         return None
 
-    async def _open(self, file: SessionFile, *, create: bool) -> None:
+    async def _open(self, file: SessionFile, origin: Origin | None = None, *, create: bool) -> None:
         around = self._around
         around.directory.claim(self.session_id)
         try:
             await around.capacity.acquire(self)
             opening = around.directory.opening(file, around.durability, create=create)
-            opening = opening._replace(token=around.token)
+            opening = opening._replace(token=around.token, origin=origin)
             if create:
                 with around.directory.creating(file):
                     self._store = await around.open_store(opening)

@@ -15,7 +15,7 @@ from sessionactor._errors import (
     StorageError,
 )
 from sessionactor._mailbox import Envelope, Mailbox
-from sessionactor._requests import ReadRows, Write
+from sessionactor._requests import ReadRows, ReadWholeRows, Write
 from sessionactor._store import Store
 
 logger = logging.getLogger("sessionactor")
@@ -86,7 +86,11 @@ class Actor:
         if envelope.reply.done():  # the caller left, and a read has no other effect
             return
         others_wait = bool(self._mailbox) or self._committed
-        shared = others_wait and isinstance(envelope.content, ReadRows) and envelope.content.goes_on
+        shared = (
+            others_wait
+            and isinstance(envelope.content, ReadRows | ReadWholeRows)
+            and envelope.content.goes_on
+        )
         max_rows = SHARED_SLICE_ROWS if shared else SLICE_ROWS
         self._committed = False
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import EllipsisType
 from typing import Any, TypeVar
 
@@ -208,6 +210,15 @@ class Arguments:
         if (db_id is None) == (key is None):
             raise self._value_error("get takes a db_id or a key")
         return ReadRow(self.db_id("db_id", db_id), self.optional_text("key", key))
+
+    def path(self, what: str, value: object) -> Path:
+        """A path of a file, from here."""
+        if not isinstance(value, str | os.PathLike):
+            raise self._type_error(what, "a str or a path", value)
+        path = os.fsdecode(value)
+        if "\0" in path:
+            raise self._value_error(f"{what} {path!r} contains NUL")
+        return Path(os.path.abspath(path))
 
     def _on_corrupt(self, value: object) -> OnCorrupt:
         if value not in ("raise", "skip"):

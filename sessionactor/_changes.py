@@ -149,8 +149,35 @@ class EndTurn(NamedTuple):
     revision: int
 
 
+class WholeRow(NamedTuple):
+    """A row with all that is known of it."""
+
+    row: StoredRow
+    inserted_revision: int
+    """The session's revision when it was inserted; of a row never updated, its own."""
+    digest: bytes | None
+    """Of its key's first use, where the row was updated since: else its message gives it."""
+
+
+class StoredTurn(NamedTuple):
+    """A turn that was begun, or closed; times in microseconds."""
+
+    turn_id: str
+    agent_id: str
+    opened_at: int
+    closed_at: int | None
+
+
+class StoredMetadata(NamedTuple):
+    """A pair of the metadata."""
+
+    key: str
+    value: str | None
+    revision: int
+
+
 class Restored(NamedTuple):
-    """What a restored session is besides its rows."""
+    """What a session is besides its rows and its history."""
 
     high_water: int
     revision: int
@@ -158,9 +185,19 @@ class Restored(NamedTuple):
     last_at: int
     parent: str | None
     context: tuple[tuple[ContextField, str | None], ...]
-    metadata: tuple[tuple[str, str | None], ...]
+    """All the fields."""
     status: Status
-    closed_turns: tuple[str, ...]
+    name_revision: int
+    context_revision: int
+    state_revision: int
+
+
+class RestoreHistory(NamedTuple):
+    """Note turns, and removals that took place before any row was restored."""
+
+    turns: tuple[StoredTurn, ...]
+    removals: tuple[RemoveRows, ...]
+    revision: int
 
 
 class FinishRestoring(NamedTuple):
@@ -180,6 +217,7 @@ Step: TypeAlias = (
     | ChangeStatus
     | BeginTurn
     | EndTurn
+    | RestoreHistory
     | FinishRestoring
 )
 
@@ -265,6 +303,7 @@ __all__ = [
     "MergeMetadata",
     "OpenTurn",
     "RemoveRows",
+    "RestoreHistory",
     "Restored",
     "State",
     "StateName",
@@ -272,6 +311,9 @@ __all__ = [
     "Step",
     "StoredInfo",
     "StoredKey",
+    "StoredMetadata",
     "StoredRow",
+    "StoredTurn",
     "UpdateRow",
+    "WholeRow",
 ]

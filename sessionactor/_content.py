@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
+from sessionactor import _dumping as dumping
 from sessionactor import _reading as reading
 from sessionactor import _rows as rows
 from sessionactor import _sql as sql
@@ -24,21 +25,20 @@ from sessionactor._requests import (
     Read,
     ReadChanges,
     ReadChapter,
-    ReadClosedTurns,
     ReadImage,
     ReadInfo,
     ReadInterrupted,
-    ReadKeys,
+    ReadLostKeys,
     ReadMetadata,
+    ReadOutline,
     ReadRevision,
     ReadRow,
     ReadRows,
+    ReadWholeRows,
     Slice,
     Write,
 )
 from sessionactor._times import now
-
-_KEYS: Final = 4096
 
 
 class Content:
@@ -105,10 +105,14 @@ class Content:
     def _look(self, request: Read, max_rows: int, connection: sqlite3.Connection) -> Any:
         """Answer what few ask."""
         match request:
-            case ReadKeys(after):
-                return reading.read_keys(after, _KEYS, connection)
-            case ReadClosedTurns():
-                return reading.read_closed_turns(connection)
+            case ReadOutline():
+                return dumping.read_outline(self.info, self._state.rewritten_at, connection)
+            case ReadLostKeys(start):
+                return dumping.read_lost_keys(start, self._state.rewritten_at, connection)
+            case ReadWholeRows():
+                return dumping.read_whole_rows(
+                    request, max_rows, self._state.rewritten_at, connection
+                )
             case ReadChanges(since):
                 changes = reading.read_changes(since, max_rows, connection)
                 return changes._replace(info=self.info)

@@ -98,12 +98,12 @@ class _Group:
                 )
             self._check_expectations(write)
             self._check_keep_from(operations, plan)
-        except SessionError as refusal:
-            return refusal
-        if any(type(one) is not Append for one in operations):
-            self.draft = draft.branch()  # what it did so far, should a later operation be refused
-        try:
-            return self._apply(operations, plan)
+            mixed = any(type(one) is not Append for one in operations)
+            if mixed:
+                self.draft = draft.branch()  # should a later operation be refused
+            else:
+                self._check_turns(operations, plan)
+            return self._apply(operations, plan, mixed=mixed)
         except SessionError as refusal:
             self.draft = draft
             return refusal
@@ -137,13 +137,11 @@ class _Group:
                     db_id=known.db_id,
                     session_id=self._session_id,
                 )
-        if len(operations) == len(plan) and all(type(one) is Append for one in operations):
-            for one, planned in zip(operations, plan, strict=True):
-                if type(one) is Append and planned and planned.new:
-                    check_turn(one.turn, self.draft, self._session_id)
         return plan
 
-    def _apply(self, operations: tuple[Operation, ...], plan: list[_Planned | None]) -> Answer:
+    def _apply(
+        self, operations: tuple[Operation, ...], plan: list[_Planned | None], *, mixed: bool
+    ) -> Answer:
         """Take a write into the steps."""
         draft = self.draft
         before, steps = draft.revision, len(draft.steps)
@@ -154,7 +152,8 @@ class _Group:
             if type(one) is Append and planned:
                 answers.append(planned.db_id)
                 if planned.new:
-                    check_turn(one.turn, self.draft, self._session_id)
+                    if mixed:  # an operation before it may have closed its turn
+                        check_turn(one.turn, draft, self._session_id)
                     draft.insert(one, planned.db_id, planned.key)
                     inserted = True
             else:
@@ -192,6 +191,15 @@ class _Group:
                 actual=self.draft.revision,
                 session_id=self._session_id,
             )
+
+    def _check_turns(self, operations: tuple[Operation, ...], plan: list[_Planned | None]) -> None:
+        turns = [
+            one.turn
+            for one, planned in zip(operations, plan, strict=True)
+            if type(one) is Append and planned and planned.new
+        ]
+        for turn in dict.fromkeys(turns):
+            check_turn(turn, self.draft, self._session_id)
 
     def _check_keep_from(
         self, operations: tuple[Operation, ...], plan: list[_Planned | None]

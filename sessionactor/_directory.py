@@ -18,6 +18,9 @@ from sessionactor._records import SessionFile
 class Directory(Protocol):
     """What the registry needs of the place where its sessions live."""
 
+    in_memory: bool
+    """Whether sessions have no files."""
+
     async def open(self) -> None:
         """Get ready."""
 
@@ -76,6 +79,8 @@ class Directory(Protocol):
 
 class MemoryDirectory:
     """Sessions without files: what a store closes with is kept, as bytes, until deleted."""
+
+    in_memory = True
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}

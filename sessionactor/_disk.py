@@ -47,6 +47,7 @@ class _Checked(NamedTuple):
 class DiskDirectory:
     """A directory of session files; blocking work runs in `executor`."""
 
+    in_memory = False
     _ownership: Ownership
     _scan: Scan
 

@@ -20,12 +20,14 @@ from sessionactor._changes import (
     OpenTurn,
     RemoveRows,
     Restored,
+    RestoreHistory,
     State,
     StateName,
     Status,
     Step,
     StoredKey,
     StoredRow,
+    StoredTurn,
     UpdateRow,
 )
 from sessionactor._requests import Append
@@ -55,8 +57,8 @@ class LookUp(Protocol):
     def turn_rows(self, turn_id: str, start: int) -> Sequence[int]:
         """The ids of a turn's rows from `start` on, in order."""
 
-    def turns_from(self, start: int) -> Iterable[str]:
-        """The turns of the rows from `start` on."""
+    def turns_between(self, start: int, stop: int) -> Iterable[str]:
+        """The turns of the rows in `[start, stop)`."""
 
 
 class Draft:
@@ -151,10 +153,10 @@ class Draft:
 
     def row(self, db_id: int) -> StoredRow | None:
         """A row as it will be."""
-        row = self._own.get(db_id) or self._updated.get(db_id)
-        if row is None and db_id < self._kept_below and db_id not in self._gone:
-            row = self._look_up.row(db_id)
-        return row
+        own = self._own.get(db_id)
+        if own is not None or db_id >= self._kept_below or db_id in self._gone:
+            return own
+        return self._updated.get(db_id) or self._look_up.row(db_id)
 
     def newest(self, agent_id: str | None = None) -> int:
         """The newest row's id, of that agent; 0 where there is none."""
@@ -163,33 +165,46 @@ class Draft:
                 return db_id
         found = self._look_up.newest_below(self._kept_below, agent_id)
         while found in self._gone:
-            found = self._look_up.newest_below(found, agent_id)
+            while found in self._gone:  # at once past all that are gone in a row
+                found -= 1
+            found = self._look_up.newest_below(found + 1, agent_id)
         return found
 
-    def update(self, db_id: int, data: bytes) -> bool:
-        """Store another message in a row; whether there is such a row."""
-        row = self.row(db_id)
-        if row is None:
-            return False
+    def update(self, row: StoredRow, data: bytes) -> None:
+        """Store another message in a row, given as it is."""
         row = (*row[:2], data, *row[3:9], self.revision, self.now)
-        (self._own if db_id in self._own else self._updated)[db_id] = row
+        (self._own if row[0] in self._own else self._updated)[row[0]] = row
         self.step(UpdateRow(row))
         self.rewritten_at = self.revision
-        return True
 
-    def update_row(self, row: StoredRow) -> None:
-        """Let a row of this group be as given."""
+    def restore_row(self, row: StoredRow, inserted_revision: int) -> None:
+        """Add a row that was updated after its insertion, as it is now."""
+        self.insert_row((*row[:9], inserted_revision, None))
         self._own[row[0]] = row
         self.step(UpdateRow(row))
-        self.rewritten_at = self.revision
+        self.rewritten_at = max(self.rewritten_at, row[9])
+
+    def restore_history(
+        self, turns: tuple[StoredTurn, ...], removals: tuple[RemoveRows, ...]
+    ) -> None:
+        """Note turns, those that did not end as interrupted ones, and removals of the past."""
+        self.turns += tuple(
+            OpenTurn(turn_id, agent_id, opened_at, interrupted=True)
+            for turn_id, agent_id, opened_at, closed_at in turns
+            if closed_at is None
+        )
+        self.rewritten_at = max(self.rewritten_at, *(one.revision for one in removals), 0)
+        self.step(RestoreHistory(turns, removals, self.revision))
 
     def finish_restoring(self, restored: Restored) -> None:
         """Be what the restored session was."""
         self.revision = restored.revision
+        self.turns = tuple(sorted(self.turns, key=lambda turn: turn.opened_at))
         self.removed += max(0, restored.high_water - self.high_water)
         self.high_water = max(self.high_water, restored.high_water)
         self.step(FinishRestoring(restored, self.revision))
-        self.last_at = max(restored.last_at, restored.created_at)
+        head = self.row(self.head)
+        self.last_at = max(restored.last_at, restored.created_at, head[3] if head else 0)
         self.status = restored.status
 
     def remove_from(self, first_id: int, logged_as: int) -> int:
@@ -234,6 +249,9 @@ class Draft:
         for first_id, last_id in runs:
             self.step(RemoveRows(first_id, last_id, self.revision))
         self.head = self.newest()
+        if not self._own:  # what is gone above the head need not be known one by one
+            self._kept_below = self.head + 1
+            self._gone = {db_id for db_id in self._gone if db_id < self.head}
         self.removed += count
         self.rewritten_at = self.revision
         for turn_id in turns:
@@ -243,15 +261,15 @@ class Draft:
 
     def whole(self, bound: int) -> int:
         """The highest id, not above `bound`, such that no turn has rows on both sides of it."""
+        stop = self.high_water + 1
         while True:
-            turns = set(self._look_up.turns_from(bound)) if bound < self._kept_below else set()
-            turns.update(row[8] for row in self._own.values() if row[8] and row[0] >= bound)
-            first = min(
-                (self._turn_rows(turn, 0)[:1] or [bound] for turn in turns), default=[bound]
-            )
-            if first[0] >= bound:
+            turns = set(self._look_up.turns_between(bound, min(stop, self._kept_below)))
+            turns.update(row[8] for row in self._own.values() if row[8] and bound <= row[0] < stop)
+            spans = [self._turn_rows(turn, 0) for turn in turns]
+            lowest = min((span[0] for span in spans if span and span[-1] >= bound), default=bound)
+            if lowest >= bound:
                 return bound
-            bound = first[0]
+            bound, stop = lowest, bound  # what lies between them may be of other turns
 
     def turn_rows(self, turn_id: str) -> list[int]:
         """The ids of a turn's rows, in order."""
@@ -264,15 +282,15 @@ class Draft:
             *(row[0] for row in self._own.values() if row[8] == turn_id and row[0] >= start),
         ]
 
-    def is_open(self, turn_id: str) -> bool:
-        """Whether a turn is open."""
-        return any(turn.turn_id == turn_id for turn in self.turns)
+    def open(self, turn_id: str) -> OpenTurn | None:
+        """A turn, if it is open."""
+        return next((turn for turn in self.turns if turn.turn_id == turn_id), None)
 
     def is_closed(self, turn_id: str) -> bool:
         """Whether a turn was closed."""
         return turn_id in self._closed or self._look_up.is_closed(turn_id)
 
-    def open_turn(self, turn_id: str, agent_id: str) -> None:
+    def begin_turn(self, turn_id: str, agent_id: str) -> None:
         """Begin a turn, and be running."""
         turn = OpenTurn(turn_id, agent_id, self.now)
         self.turns += (turn,)

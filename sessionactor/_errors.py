@@ -152,6 +152,14 @@ class StorageError(SessionError, OSError):
         self.path = path
 
 
+class TargetExistsError(SessionError, FileExistsError):
+    """What was to be written to is there already, and is left as it is; `.path` says where."""
+
+    def __init__(self, message: str, *, path: Path, session_id: str | None = None) -> None:
+        super().__init__(message, session_id=session_id)
+        self.path = path
+
+
 class SchemaVersionError(StorageError):
     """The file was written by a newer version of this package, and is left untouched."""
 
@@ -177,6 +185,7 @@ __all__ = [
     "StaleHeadError",
     "StaleRevisionError",
     "StorageError",
+    "TargetExistsError",
     "TurnClosedError",
     "TurnOpenError",
 ]

@@ -10,15 +10,21 @@ import enum
 import os
 import stat
 import threading
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from sessionactor import _names as names
 from sessionactor._errors import SessionBusyError, StorageError
-from sessionactor._schema import APPLICATION_ID, VERSION
+from sessionactor._schema import APPLICATION_ID, VERSION, WAL_MARK, WAL_MARK_AT
 
 MAX_PATH_BYTES: Final = 512 - len("-journal")
 """SQLite's `MAX_PATHNAME` less the longest suffix that it appends."""
+
+BUSY_TIMEOUT_S: Final = 5.0
+"""How long a connection waits for a lock that some other program holds on the file."""
 
 _MAGIC: Final = b"SQLite format 3\0"
 
@@ -32,7 +38,7 @@ class Kind(enum.Enum):
     MISSING = "missing"
 
 
-_open_here: set[tuple[int, int]] = set()
+_open_here: Counter[tuple[int, int]] = Counter()
 _guard = threading.Lock()
 
 
@@ -51,14 +57,24 @@ def enter(path: Path) -> tuple[Kind, tuple[int, int]]:
     with _guard:
         kind, key = _inspect(path)
         if kind is Kind.SESSION:
-            _open_here.add(key)
+            _open_here[key] += 1
         return kind, key
 
 
 def leave(key: tuple[int, int]) -> None:
-    """Take note that a file is closed."""
+    """Take note that a file is closed, once for each time that it was entered."""
     with _guard:
-        _open_here.discard(key)
+        _open_here[key] -= 1
+        if _open_here[key] <= 0:
+            del _open_here[key]
+
+
+def uri(path: Path) -> str:
+    """How SQLite is told to open a database that is there.
+
+    A file that vanished meanwhile is an error then, not an empty database.
+    """
+    return f"file:{quote(os.fsencode(path))}?mode=rw"
 
 
 def _inspect(path: Path) -> tuple[Kind, tuple[int, int]]:
@@ -82,18 +98,22 @@ def _inspect(path: Path) -> tuple[Kind, tuple[int, int]]:
     return Kind.NEWER if newer else Kind.SESSION, key
 
 
-def create(path: Path, draft: Path, image: bytes) -> None:
+def create(path: Path, draft: Path, build: Callable[[Path], None]) -> None:
     """Put a whole new database in place, or nothing.
+
+    Args:
+        path: Where it is to be.
+        draft: Where it is made, in the same directory.
+        build: Makes it there, and syncs it.
 
     Raises:
         FileExistsError: something has that name; it is left as it is.
         OSError: the disk failed.
     """
+    if os.path.lexists(path):
+        raise FileExistsError(f"{path} exists already")
     try:
-        with open(draft, "wb") as file:
-            file.write(image)
-            file.flush()
-            os.fsync(file.fileno())
+        build(draft)
         if not os.path.lexists(path):
             # SQLite would replay an orphaned log into the new file.
             remove_side_files(path)
@@ -106,6 +126,33 @@ def create(path: Path, draft: Path, image: bytes) -> None:
     except BaseException:
         os.unlink(path)  # it might not be there after a power loss: let it never have been
         raise
+
+
+def write(image: bytes, draft: Path) -> None:
+    """Make a new database of its image."""
+    with open(draft, "wb") as file:
+        file.write(image)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def seal(draft: Path) -> None:
+    """Sync a new database that SQLite made and closed, and let it be in WAL mode from now on."""
+    descriptor = os.open(draft, os.O_WRONLY)
+    try:
+        os.pwrite(descriptor, WAL_MARK, WAL_MARK_AT)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def size(path: Path) -> int:
+    """Bytes of a database and its log."""
+    total = 0
+    for part in (path, Path(f"{path}{names.LOG_SUFFIX}")):
+        with contextlib.suppress(FileNotFoundError):
+            total += os.stat(part).st_size
+    return total
 
 
 def remove(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from sessionactor._arguments import Arguments
@@ -17,6 +18,19 @@ class Asked(Protocol):
 
     async def rename(self, session_id: str, name: str | None) -> None:
         """Give a session another name."""
+
+    async def fork(
+        self,
+        session_id: str,
+        new_id: str | None,
+        name: str | None,
+        before: int | None,
+        whole_turns: bool,
+    ) -> Any:
+        """Create a session with the history of another one: the handle on it."""
+
+    async def back_up(self, session_id: str, path: Path) -> None:
+        """Write a copy of a session to a new file."""
 
     def file_of(self, session_id: str) -> SessionFile:
         """Where the session lives; no I/O."""

@@ -22,11 +22,13 @@ from sessionactor._errors import InvalidNameError
 from sessionactor._words import ADJECTIVES, NOUNS
 
 SUFFIX = ".db"
-SIDE_FILES = ("-wal", "-shm", "-journal")
+LOG_SUFFIX = "-wal"
+SIDE_FILES = (LOG_SUFFIX, "-shm", "-journal")
 LOCK_FILE = ".sessionactor.lock"
 DRAFT_SUFFIX = ".draft"
 CATALOG_FILE = ".sessionactor.catalog"
 CATALOG_DRAFT = CATALOG_FILE + DRAFT_SUFFIX
+PART_SUFFIX = ".part"
 MAX_CHARACTERS = 200
 
 # A directory entry holds 255 bytes: two parts, "_", ".db" and the longest side suffix.
@@ -97,6 +99,11 @@ def file_name(session_id: str, name: str) -> str:
 def draft_name(part: str) -> str:
     """The name under which the file of an id part is prepared, invisible as a session."""
     return f".{part_hash(part):0{_HASH_HEX}x}{DRAFT_SUFFIX}"
+
+
+def part_file_name() -> str:
+    """A name for a file that is being made, anywhere: hidden, and not in use."""
+    return f".{secrets.token_hex(16)}{PART_SUFFIX}"
 
 
 def parse_draft(entry: str) -> int | None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias
-from urllib.parse import quote
+from typing import Literal, NamedTuple, TypeAlias
 
+from sessionactor import _copying as copying
 from sessionactor import _files as files
 from sessionactor import _loading as loading
 from sessionactor import _names as names
 from sessionactor import _schema as schema
 from sessionactor import _sql as sql
+from sessionactor._copying import Origin, Stopped
 from sessionactor._errors import (
     SchemaVersionError,
     SessionError,
@@ -26,8 +27,6 @@ from sessionactor._errors import (
 from sessionactor._times import now
 
 Durability: TypeAlias = Literal["full", "normal"]
-BUSY_TIMEOUT_S: Final = 5.0
-"""How long a write waits for a lock that some other program holds on the file."""
 
 
 class Identity(NamedTuple):
@@ -53,6 +52,8 @@ class Opening(NamedTuple):
     """In memory: takes the content when the store closes."""
     token: str = ""
     """Of the registry: whose `running` it is."""
+    origin: Origin | None = None
+    """Whose history a session that is created begins with."""
 
 
 class Connector:
@@ -108,16 +109,15 @@ class Connector:
             connection.deserialize(opening.image or new_image(opening, now()))
             return connection
         if opening.create:
-            _create(opening, path)
+            _create(opening, path, lambda: self._abandoned)
         kind, key = files.enter(path)
         if kind is not files.Kind.SESSION:
             raise _not_a_session(kind, path, opening.session_id)
         self._key = key
-        # mode=rw: a file that vanished meanwhile is an error, not an empty database.
         return sqlite3.connect(
-            f"file:{quote(os.fsencode(path))}?mode=rw",
+            files.uri(path),
             uri=True,
-            timeout=BUSY_TIMEOUT_S,
+            timeout=files.BUSY_TIMEOUT_S,
             isolation_level=None,
             check_same_thread=False,
             factory=sql.Connection,
@@ -126,13 +126,21 @@ class Connector:
 
 def new_image(opening: Opening, created_at: int) -> bytes:
     """A whole new session, as a database for memory."""
-    return schema.image(opening.session_id, opening.name, created_at)
+    image = schema.image(opening.session_id, opening.name, created_at)
+    if opening.origin is not None:
+        image = copying.fork_image(image, opening.origin, created_at)
+    return image
 
 
-def _create(opening: Opening, path: Path) -> None:
-    image = schema.as_wal(new_image(opening, now()))
+def _create(opening: Opening, path: Path, stopped: Stopped) -> None:
+    created_at = now()
+    image = schema.image(opening.session_id, opening.name, created_at)
+    if opening.origin is None:
+        build = partial(files.write, schema.as_wal(image))
+    else:
+        build = partial(copying.fork_file, image, opening.origin, created_at, stopped)
     try:
-        files.create(path, path.with_name(names.draft_name(names.part_of(path.name))), image)
+        files.create(path, path.with_name(names.draft_name(names.part_of(path.name))), build)
     except FileExistsError as error:
         raise SessionExistsError(
             f"session {opening.session_id!r} cannot be created: {path} exists already and is"
@@ -182,7 +190,7 @@ def read_identity(path: Path) -> Identity:
         StorageError: it cannot be read.
     """
     try:
-        connection = sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=rw", uri=True)
+        connection = sqlite3.connect(files.uri(path), uri=True)
         try:
             return Identity(*loading.read_identity(connection))
         finally:
@@ -202,7 +210,9 @@ def newer_version(path: Path, session_id: str) -> SchemaVersionError:
 
 
 def storage_error(opening: Opening, error: BaseException) -> StorageError:
-    place = opening.path or "memory"
+    place: Path | str = opening.path or "memory"
+    if opening.origin is not None and opening.create:
+        place = f"{place}, forked from {opening.origin.session_id!r}"
     return StorageError(
         f"session {opening.session_id!r} in {place}: {error or type(error).__name__}",
         path=opening.path,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from sessionactor._changes import ChangeContext, ChangeName, MergeMetadata, Status
+from itertools import groupby
+from typing import Final
+
+from sessionactor._changes import IDLE, ChangeContext, ChangeName, MergeMetadata, Status
 from sessionactor._draft import Draft
-from sessionactor._errors import SessionBusyError, StaleHeadError, TurnClosedError, TurnOpenError
+from sessionactor._errors import SessionBusyError, TurnClosedError, TurnOpenError
 from sessionactor._requests import (
     Begin,
     Clear,
@@ -21,6 +24,10 @@ from sessionactor._requests import (
     Truncate,
     Update,
 )
+from sessionactor._rows import decoded
+
+_EMPTY: Final = b"\x80"
+"""An empty message."""
 
 
 def carry_out(one: Operation, draft: Draft, session_id: str) -> int | None:
@@ -29,16 +36,16 @@ def carry_out(one: Operation, draft: Draft, session_id: str) -> int | None:
     Raises:
         TurnOpenError: another turn is open.
         TurnClosedError: the turn to be opened was closed before.
-        SessionBusyError: the session is being imported, or is not to be imported into.
-        StaleHeadError: the part to be imported is not the next one.
+        CorruptRowError: more than the message of the row to be updated is corrupt.
+        SessionBusyError: the session is being imported, or cannot take this part.
     """
     if draft.status.state == "importing" and not isinstance(one, Restore | SetName):
         raise _importing(session_id)
     match one:
         case Begin(turn_id, agent_id):
             _begin(draft, turn_id, agent_id, session_id)
-        case End(turn_id, failed):
-            _end(draft, turn_id, failed=failed)
+        case End():
+            _end(draft, one)
         case Discard(turn_id):
             return _discard(draft, turn_id)
         case Restore():
@@ -46,23 +53,36 @@ def carry_out(one: Operation, draft: Draft, session_id: str) -> int | None:
         case SaveMetadata() | SetContext() | SetName() | SetState():
             _set(draft, one)
         case Update() | Truncate() | Remove() | RemoveLast() | Clear():
-            return _rewrite(draft, one)
+            return _rewrite(draft, one, session_id)
     return None
 
 
-def _rewrite(draft: Draft, one: Update | Truncate | Remove | RemoveLast | Clear) -> int:
+def _rewrite(
+    draft: Draft, one: Update | Truncate | Remove | RemoveLast | Clear, session_id: str
+) -> int:
     match one:
         case Update(db_id, data, agent_id):
-            return draft.update(draft.newest(agent_id) if db_id is None else db_id, data)
+            return _update(
+                draft, draft.newest(agent_id) if db_id is None else db_id, data, session_id
+            )
         case Truncate(from_id, whole_turns):
             first_id = draft.whole(from_id) if whole_turns else from_id
-            return draft.remove_from(first_id, first_id)
+            return draft.remove_from(first_id, max(first_id, 1))
         case Remove(db_ids):
             return draft.remove(db_ids)
         case RemoveLast(agent_id):
             return draft.remove([draft.newest(agent_id)])
         case Clear():
             return draft.remove_from(0, 0)
+
+
+def _update(draft: Draft, db_id: int, data: bytes, session_id: str) -> bool:
+    row = draft.row(db_id)
+    if row is None:
+        return False
+    decoded([(*row[:2], _EMPTY, *row[3:])], "raise", session_id)  # all but what is replaced
+    draft.update(row, data)
+    return True
 
 
 def _set(draft: Draft, one: SaveMetadata | SetContext | SetName | SetState) -> None:
@@ -81,14 +101,16 @@ def _set(draft: Draft, one: SaveMetadata | SetContext | SetName | SetState) -> N
 
 def _set_state(draft: Draft, state: str, turn_id: str | None) -> None:
     if state == "running":
-        if not (turn_id is not None and draft.is_open(turn_id)):
+        turn = None if turn_id is None else draft.open(turn_id)
+        if turn is None or turn.interrupted:
             draft.set_status(Status("running", turn_id, draft.now))
         return
     for turn in draft.turns:
         draft.close_turn(turn.turn_id)
     if state == "error":
-        status = draft.status
-        draft.set_status(Status("error", turn_id or status.turn_id, status.turn_started_at))
+        _, known_id, started_at = draft.status
+        same = turn_id in (None, known_id)
+        draft.set_status(Status("error", turn_id or known_id, started_at if same else None))
     else:
         draft.settle()
 
@@ -104,24 +126,21 @@ def _begin(draft: Draft, turn_id: str, agent_id: str, session_id: str) -> None:
             )
     if draft.is_closed(turn_id):
         raise _closed(turn_id, session_id)
-    draft.open_turn(turn_id, agent_id)
+    draft.begin_turn(turn_id, agent_id)
 
 
-def _end(draft: Draft, turn_id: str, *, failed: bool) -> None:
-    status = draft.status
-    is_open = draft.is_open(turn_id)
-    if not is_open and (status.turn_id != turn_id or status.state == "running"):
+def _end(draft: Draft, one: End) -> None:
+    turn, status = draft.open(one.turn_id), draft.status
+    if turn is None and (one.only_open or status.turn_id != one.turn_id):
         return  # it ended before
-    if is_open or not draft.is_closed(turn_id):
-        draft.close_turn(turn_id)
-    if failed:
-        draft.settle(Status("error", turn_id, status.turn_started_at))
-    else:
-        draft.settle()
+    if not draft.is_closed(one.turn_id):
+        draft.close_turn(one.turn_id)
+    started_at = turn.opened_at if turn else status.turn_started_at
+    draft.settle(Status("error", one.turn_id, started_at) if one.failed else IDLE)
 
 
 def _discard(draft: Draft, turn_id: str) -> int:
-    at_it = draft.is_open(turn_id) or draft.status.turn_id == turn_id
+    at_it = draft.open(turn_id) is not None or draft.status.turn_id == turn_id
     count = draft.remove(draft.turn_rows(turn_id))
     if (at_it or count) and not draft.is_closed(turn_id):
         draft.close_turn(turn_id)
@@ -131,34 +150,33 @@ def _discard(draft: Draft, turn_id: str) -> int:
 
 
 def _restore(draft: Draft, part: Restore, session_id: str) -> None:
-    importing = draft.status.state == "importing"
+    importing, mark = draft.status.state == "importing", draft.status.turn_id
     if not importing and (draft.high_water or draft.revision > 1):
         raise SessionBusyError(
             f"session {session_id!r} is not empty: nothing is imported into it",
             session_id=session_id,
         )
-    if part.after != draft.high_water:
-        raise StaleHeadError(
-            f"rows of session {session_id!r} are there up to {draft.high_water}, not up"
-            f" to {part.after}",
-            expected=part.after,
-            actual=draft.high_water,
+    if part.after != (mark if importing else None):
+        raise SessionBusyError(
+            f"the import of session {session_id!r} stands at {mark!r}, not at {part.after!r}:"
+            " something else was or is being imported into it",
             session_id=session_id,
         )
-    draft.set_status(Status("importing", None, None))
-    inserted_at = part.inserted_at
-    for row in part.rows:
+    draft.revision -= 1  # it becomes what it was in the other session
+    draft.set_status(Status("importing", part.mark, None))
+    for row, inserted_revision, _ in part.rows:
         draft.removed += row[0] - draft.high_water - 1
-        if row[10] is None:
-            inserted_at = row[9]
-            draft.insert_row(row)
-        else:  # its first revision is not known: one that keeps the order will do
-            draft.insert_row((*row[:9], inserted_at, None))
-            draft.update_row(row)
         draft.revision = max(draft.revision, row[9])
-        draft.last_at = max(draft.last_at, row[3], row[10] or 0)
+        if row[10] is None:
+            draft.insert_row(row)
+        else:
+            draft.restore_row(row, inserted_revision)
     for key in part.keys:
         draft.keep_key(key)
+    for revision, pairs in groupby(part.metadata, lambda pair: pair.revision):
+        draft.step(MergeMetadata(tuple(pair[:2] for pair in pairs), revision))
+    if part.turns or part.removals:
+        draft.restore_history(part.turns, part.removals)
     if part.final is not None:
         draft.finish_restoring(part.final)
 
@@ -172,7 +190,7 @@ def check_turn(turn_id: str | None, draft: Draft, session_id: str) -> None:
     """
     if draft.status.state == "importing":
         raise _importing(session_id)
-    if turn_id is not None and not draft.is_open(turn_id) and draft.is_closed(turn_id):
+    if turn_id is not None and draft.open(turn_id) is None and draft.is_closed(turn_id):
         raise _closed(turn_id, session_id)
 
 

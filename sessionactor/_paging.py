@@ -80,4 +80,16 @@ def newest_whole(
     return start
 
 
-__all__ = ["Bounds", "Checkpoint", "before", "latest", "newest_whole"]
+def uncut(bound: int, turns: Iterable[tuple[int, int]]) -> int:
+    """The highest id, not above `bound`, such that no turn has rows on both sides of it.
+
+    `turns` are the first and last ids of each, the greatest last id first.
+    """
+    for first, last in turns:
+        if last < bound:
+            break
+        bound = min(bound, first)
+    return bound
+
+
+__all__ = ["Bounds", "Checkpoint", "before", "latest", "newest_whole", "uncut"]

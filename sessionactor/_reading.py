@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
+from sessionactor import _files as files
 from sessionactor import _paging as paging
 from sessionactor._changes import (
     ChangeContext,
@@ -16,7 +20,6 @@ from sessionactor._changes import (
     RemoveRows,
     Step,
     StoredInfo,
-    StoredKey,
     StoredRow,
     UpdateRow,
 )
@@ -25,6 +28,7 @@ from sessionactor._paging import Bounds, Checkpoint
 from sessionactor._requests import MAX_ID, ReadChapter, ReadRow, ReadRows
 from sessionactor._sql import COLUMNS, KEY, ROW, fetch
 
+_TURNS_AT_ONCE: Final = 256
 _OF_AGENT: Final = "(:agent_id IS NULL OR agent_id = :agent_id)"
 
 ROWS: Final = (
@@ -41,7 +45,7 @@ TURN_START: Final = (
 )
 NEWEST_TURNS: Final = (
     f"SELECT id, turn FROM messages WHERE id > :after AND id < :before AND {_OF_AGENT}"
-    " ORDER BY id DESC"
+    " ORDER BY id DESC LIMIT :limit"
 )
 METADATA: Final = "SELECT key, value FROM metadata ORDER BY key"
 CHECKPOINT_AT: Final = (
@@ -54,12 +58,7 @@ NEWEST_CHECKPOINT: Final = (
 NEWEST_CHECKPOINT_OF_AGENT: Final = NEWEST_CHECKPOINT.replace(
     "AND id", "AND agent_id = :agent_id AND id"
 )
-KEYS: Final = (
-    "SELECT key, message_id, digest FROM keys WHERE key > coalesce(:after, '')"
-    " ORDER BY key LIMIT :n"
-)
-CLOSED_TURNS: Final = "SELECT turn FROM turns WHERE closed_at IS NOT NULL ORDER BY turn"
-TURN_OF_ROWS: Final = f"SELECT {COLUMNS} FROM messages WHERE turn = ? ORDER BY id"
+ROWS_OF_TURN: Final = f"SELECT {COLUMNS} FROM messages WHERE turn = ? ORDER BY id"
 
 _INSERTED_AT: Final = "coalesce(first_revision, revision)"
 INSERTED_FROM: Final = f"SELECT id, {_INSERTED_AT} FROM messages WHERE id >= ? ORDER BY id LIMIT 1"
@@ -72,12 +71,13 @@ UPDATED_ROWS: Final = (
 )
 REMOVALS: Final = (
     "SELECT first_id, last_id, revision FROM removals WHERE revision > ? AND revision <= ?"
-    " ORDER BY rowid"
+    " ORDER BY revision, rowid"
 )
 MERGED: Final = (
     "SELECT key, value, revision FROM metadata WHERE revision > ? AND revision <= ?"
     " ORDER BY revision, key"
 )
+FILE: Final = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
 CHANGED_AT: Final = "SELECT name_revision, context_revision, state_revision FROM session"
 
 
@@ -119,7 +119,16 @@ def _newest_whole(values: dict[str, Any], limit: int, connection: sqlite3.Connec
         (first,) = connection.execute(TURN_START, {**values, "turn": turn}).fetchone()
         return int(first)
 
-    return paging.newest_whole(connection.execute(NEWEST_TURNS, values), first_of, limit)
+    return paging.newest_whole(_turns_downward(values, connection), first_of, limit)
+
+
+def _turns_downward(
+    values: dict[str, Any], connection: sqlite3.Connection
+) -> Iterator[tuple[int, str | None]]:
+    values = {**values, "limit": _TURNS_AT_ONCE}
+    while rows := fetch(connection, NEWEST_TURNS, values):
+        yield from ((db_id, turn if type(turn) is str else None) for db_id, turn in rows)
+        values["before"] = rows[-1][0]
 
 
 def read_chapter(
@@ -164,25 +173,17 @@ def read_metadata(connection: sqlite3.Connection) -> dict[str, str | None]:
     return dict(connection.execute(METADATA).fetchall())
 
 
-def read_keys(after: str | None, limit: int, connection: sqlite3.Connection) -> list[StoredKey]:
-    """Idempotency keys in their order."""
-    found = connection.execute(KEYS, {"after": after, "n": limit})
-    return [StoredKey._make(row) for row in found]
-
-
-def read_closed_turns(connection: sqlite3.Connection) -> list[str]:
-    """The ids of all closed turns."""
-    return [turn for (turn,) in connection.execute(CLOSED_TURNS)]
-
-
 def read_turns(turn_ids: list[str], connection: sqlite3.Connection) -> list[StoredRow]:
     """The rows of these turns, in insertion order."""
-    rows = [row for turn_id in turn_ids for row in fetch(connection, TURN_OF_ROWS, (turn_id,))]
+    rows = [row for turn_id in turn_ids for row in fetch(connection, ROWS_OF_TURN, (turn_id,))]
     return sorted(rows, key=lambda row: row[0])
 
 
 def size(connection: sqlite3.Connection) -> int:
-    """Bytes of the database."""
+    """Bytes of the session's file and its log, or of what it takes in memory."""
+    ((name,),) = connection.execute(FILE)
+    if name.startswith(b"/"):
+        return files.size(Path(os.fsdecode(name)))
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
     return int(pages * page_bytes)
@@ -192,7 +193,13 @@ def compact(connection: sqlite3.Connection) -> tuple[int, int]:
     """Give freed space back: by SQLite's own transaction, so that a crash leaves it as it was."""
     before = size(connection)
     connection.execute("VACUUM")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    ((patience_ms,),) = connection.execute("PRAGMA busy_timeout")
+    # Who reads an older state keeps the log as it is: that is no reason to wait for him.
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
     return before, size(connection)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from sessionactor import _names as names
-from sessionactor._activation import Delete, Rename, Start, Stop
+from sessionactor._activation import Delete, Fork, Start, Stop
 from sessionactor._directory import MemoryDirectory
 from sessionactor._disk import DiskDirectory
 from sessionactor._errors import (
@@ -162,12 +162,7 @@ class SessionRegistry:
             StorageError: the disk failed.
         """
         supervisor = self._usable()
-        if session_id is None:
-            session_id = names.new_session_id()
-            while supervisor.known(session_id) is not None:
-                session_id = names.new_session_id()
-        else:
-            session_id = names.check(session_id, "id")
+        session_id = self._new_id(session_id)
         if name is not None:
             name = names.check(name, "name")
         await supervisor.command(session_id, Start(name))
@@ -280,7 +275,29 @@ class SessionRegistry:
         """Give a session another name: what `Session.rename` calls."""
         if name is not None:
             name = names.check(name, "name")
-        await self._usable().command(session_id, Rename(name))
+        await self._usable().rename(session_id, name)
+
+    async def fork(
+        self,
+        session_id: str,
+        new_id: str | None,
+        name: str | None,
+        before: int | None,
+        whole_turns: bool,
+    ) -> Session:
+        """Create a session with the history of another one: what `Session.fork` calls."""
+        new_id = self._new_id(new_id)
+        if name is not None:
+            name = names.check(name, "name")
+        supervisor = self._usable()
+        origin = await supervisor.origin(session_id)
+        origin = origin._replace(before=before, whole_turns=whole_turns)
+        await supervisor.command(new_id, Fork(name, origin))
+        return self._handle(new_id)
+
+    async def back_up(self, session_id: str, path: Path) -> None:
+        """Write a copy of a session to a new file: what `Session.backup` calls."""
+        await self._usable().back_up(session_id, path)
 
     def file_of(self, session_id: str) -> SessionFile:
         """What the index knows of a session: what handles ask for their name and path."""
@@ -294,6 +311,15 @@ class SessionRegistry:
         if handle is None:
             handle = self._handles[session_id] = Session(self, session_id, self._max_message_bytes)
         return handle
+
+    def _new_id(self, session_id: str | None) -> str:
+        """The id of a session that is to be created."""
+        if session_id is not None:
+            return names.check(session_id, "id")
+        session_id = names.new_session_id()
+        while self._usable().known(session_id) is not None:
+            session_id = names.new_session_id()
+        return session_id
 
     def _usable(self) -> Supervisor:
         supervisor = self._supervisor

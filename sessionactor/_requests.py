@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from sessionactor._changes import ContextField, Restored, StoredKey, StoredRow
+from sessionactor._changes import (
+    ContextField,
+    RemoveRows,
+    Restored,
+    StoredKey,
+    StoredMetadata,
+    StoredTurn,
+    WholeRow,
+)
 from sessionactor._records import Row
 
 MAX_ID: Final = 2**63 - 1
@@ -97,6 +105,8 @@ class End(NamedTuple):
 
     turn_id: str
     failed: bool = False
+    only_open: bool = False
+    """Do nothing if it is not open: whoever closed it said what the state is to be."""
 
 
 class Discard(NamedTuple):
@@ -106,17 +116,24 @@ class Discard(NamedTuple):
 
 
 class Restore(NamedTuple):
-    """Take over rows of another session as they are: into an empty one, or as the rest of it.
+    """Take over a part of another session as it was: into an empty one, or after other parts.
 
-    Accepted only after the row `after`. The last part sets the rest of what a session is.
+    Until the final part the session is `importing`, with the newest part's mark as its
+    `turn_id`, and takes nothing else. Whoever stopped in between goes on from there.
     """
 
-    after: int
-    rows: tuple[StoredRow, ...]
+    after: str | None
+    """The mark of the part before; `None`: this is the first one."""
+    mark: str
+    rows: tuple[WholeRow, ...] = ()
+    """In their order, and after those of the parts before."""
     keys: tuple[StoredKey, ...] = ()
+    """Of these rows, and of others."""
+    metadata: tuple[StoredMetadata, ...] = ()
+    turns: tuple[StoredTurn, ...] = ()
+    removals: tuple[RemoveRows, ...] = ()
     final: Restored | None = None
-    inserted_at: int = 0
-    """The revision of the newest row before these that was never updated."""
+    """In the last part: what the session is besides all this."""
 
 
 Operation: TypeAlias = (
@@ -196,14 +213,28 @@ class ReadInterrupted(NamedTuple):
     """The rows of interrupted turns."""
 
 
-class ReadKeys(NamedTuple):
-    """Idempotency keys in their order, after one of them, a bounded number at a time."""
-
-    after: str | None = None
+class ReadOutline(NamedTuple):
+    """All that a session holds but its rows and keys."""
 
 
-class ReadClosedTurns(NamedTuple):
-    """The ids of all turns that were closed."""
+class ReadLostKeys(NamedTuple):
+    """Idempotency keys whose rows are gone, from some key on, of a bounded number of keys."""
+
+    start: str = ""
+
+
+class ReadWholeRows(NamedTuple):
+    """Rows with all that is known of them, messages encoded, between two exclusive bounds.
+
+    A bounded number at a time, and of bytes.
+    """
+
+    after: int
+    before: int
+    whole: bool = False
+    """Not in slices: while it is read nothing else is served."""
+    goes_on: bool = False
+    """Whether this is the rest of a read."""
 
 
 class ReadImage(NamedTuple):
@@ -231,6 +262,36 @@ class Slice(NamedTuple):
     together."""
 
 
+class Outline(NamedTuple):
+    """All that a session holds but its rows and keys, at one moment."""
+
+    session_id: str
+    name: str
+    message_count: int
+    restored: Restored
+    metadata: tuple[StoredMetadata, ...]
+    turns: tuple[StoredTurn, ...]
+    removals: tuple[RemoveRows, ...]
+    rewritten_at: int
+    """The revision of the newest removal or update."""
+
+
+class LostKeys(NamedTuple):
+    """Keys, and the one from which to go on; `None`: these are all."""
+
+    keys: list[StoredKey]
+    rest: str | None
+    rewritten_at: int
+
+
+class WholeSlice(NamedTuple):
+    """Rows, and how to go on where there are more."""
+
+    rows: list[WholeRow]
+    rest: ReadWholeRows | None
+    rewritten_at: int
+
+
 Read: TypeAlias = (
     ReadRows
     | ReadChapter
@@ -239,8 +300,9 @@ Read: TypeAlias = (
     | ReadRevision
     | ReadInfo
     | ReadInterrupted
-    | ReadKeys
-    | ReadClosedTurns
+    | ReadOutline
+    | ReadLostKeys
+    | ReadWholeRows
     | ReadImage
     | ReadChanges
     | Compact
@@ -255,20 +317,23 @@ __all__ = [
     "Compact",
     "Discard",
     "End",
+    "LostKeys",
     "OnCorrupt",
     "Operation",
+    "Outline",
     "Read",
     "ReadChanges",
     "ReadChapter",
-    "ReadClosedTurns",
     "ReadImage",
     "ReadInfo",
     "ReadInterrupted",
-    "ReadKeys",
+    "ReadLostKeys",
     "ReadMetadata",
+    "ReadOutline",
     "ReadRevision",
     "ReadRow",
     "ReadRows",
+    "ReadWholeRows",
     "Remove",
     "RemoveLast",
     "Request",
@@ -280,5 +345,6 @@ __all__ = [
     "Slice",
     "Truncate",
     "Update",
+    "WholeSlice",
     "Write",
 ]

@@ -16,6 +16,9 @@ APPLICATION_ID: Final = 0x53416374  # "SAct"
 PAGE_BYTES: Final = 2048
 WAL_PAGES: Final = (1 << 20) // PAGE_BYTES
 """A megabyte of log: the size at which SQLite moves it into the file."""
+WAL_MARK_AT: Final = 18
+WAL_MARK: Final = b"\x02\x02"
+"""What the header of a database in WAL mode has there, by the file format."""
 
 _CREATE: Final = """
 CREATE TABLE session(
@@ -63,6 +66,7 @@ ALTER TABLE messages ADD COLUMN first_revision INTEGER;
 CREATE INDEX updates ON messages(revision) WHERE updated_at IS NOT NULL;
 CREATE INDEX turn_rows ON messages(turn, id) WHERE turn IS NOT NULL;
 ALTER TABLE removals ADD COLUMN last_id INTEGER;
+CREATE INDEX removals_by_revision ON removals(revision);
 ALTER TABLE session ADD COLUMN removed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE session ADD COLUMN agent_alias TEXT;
 ALTER TABLE session ADD COLUMN channel_id TEXT;
@@ -116,8 +120,9 @@ def image(session_id: str, name: str, created_at: int) -> bytes:
 
 
 def as_wal(database: bytes) -> bytes:
-    """The same database in WAL mode: bytes 18 and 19 of the header, by the file format."""
-    return b"".join((database[:18], b"\x02\x02", database[20:]))
+    """The same database in WAL mode."""
+    end = WAL_MARK_AT + len(WAL_MARK)
+    return b"".join((database[:WAL_MARK_AT], WAL_MARK, database[end:]))
 
 
 def migrate(

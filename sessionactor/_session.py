@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import cast
 
 from sessionactor._browsing import Browsing
 from sessionactor._changes import StoredInfo
 from sessionactor._handle import Asked
-from sessionactor._records import SessionInfo
-from sessionactor._requests import ReadInfo, ReadRevision
+from sessionactor._records import CompactReport, SessionInfo
+from sessionactor._requests import Compact, ReadInfo, ReadRevision
 from sessionactor._rows import session_info
 from sessionactor._turns import Turns
 
@@ -81,6 +82,68 @@ class Session(Turns, Browsing):
             InvalidNameError: that cannot be a name.
         """
         await self._asked.rename(self._session_id, name)
+
+    async def fork(
+        self,
+        session_id: str | None = None,
+        *,
+        name: str | None = None,
+        before: int | None = None,
+        whole_turns: bool = False,
+    ) -> Session:
+        """Create another session that begins with this one's history, as of one moment.
+
+        The rows come with their ids, times, keys and revisions, and so do metadata and context.
+        The new session is idle, its turns are closed, and its `parent` is the newest message
+        that it took over. Its ids go on at `before`, or where this session's would; the keys of
+        rows that did not come are free in it. Its revision is one more than this session's was,
+        as if this one had been truncated. References to messages that came along, as `parent`
+        of rows, point to the copies.
+
+        This session is not changed, and goes on meanwhile. No crash leaves half a session, and
+        cancelled, there is a whole one or none.
+
+        Args:
+            session_id: Of the new session; `None`: a fresh random one.
+            name: Of the new session; `None`: a generated one.
+            before: Only rows with a smaller `db_id` come along.
+            whole_turns: Move that bound down until no turn lies on both sides of it.
+
+        Raises:
+            SessionExistsError: there is a session of that id already; it is left as it is.
+            SessionBusyError: this session is being imported.
+            SessionOwnedError: another process or registry owns one of the two.
+            InvalidNameError: that cannot be an id or name.
+        """
+        bound = self._arguments.db_id("before", before)
+        fork = await self._asked.fork(self._session_id, session_id, name, bound, bool(whole_turns))
+        return cast(Session, fork)
+
+    async def backup(self, path: str | os.PathLike[str]) -> None:
+        """Write a copy of the session, as of one moment, to a new file; the session goes on.
+
+        Under the file name of a session, in a directory of sessions, it is that session. It is
+        one file, complete as soon as it is there: a crash leaves at most a hidden `.part` file
+        beside it. Cancelled, there is a whole copy or none.
+
+        Raises:
+            TargetExistsError: something is there already; it is left as it is.
+            StorageError: reading or writing failed; no directory is made.
+        """
+        await self._asked.back_up(self._session_id, self._arguments.path("path", path))
+
+    async def compact(self) -> CompactReport:
+        """Give the space of removed and replaced messages back to the file system.
+
+        Nothing of the session changes, and a crash leaves it as it was. It takes as much free
+        space as the session's file has bytes, and the session's other requests wait. While
+        another process reads the file, its log has to stay: then little or nothing is given
+        back, or even more taken, until the session's file is closed.
+
+        Raises:
+            StorageError: there is not enough space; nothing is lost.
+        """
+        return CompactReport(*await self._ask(Compact()))
 
 
 __all__ = ["Asked", "Session"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeGuard
@@ -18,6 +17,7 @@ from sessionactor._changes import (
     InsertRows,
     MergeMetadata,
     RemoveRows,
+    RestoreHistory,
     State,
     Step,
     StoredKey,
@@ -75,19 +75,26 @@ END_TURN: Final = (
     "INSERT INTO turns (turn, agent_id, opened_at, closed_at) VALUES (:turn, '', :at, :at)"
     " ON CONFLICT (turn) DO UPDATE SET closed_at = excluded.closed_at"
 )
-SET_ORIGIN: Final = "UPDATE session SET created_at = ?, parent = ? WHERE one = 1"
+RESTORE_TURN: Final = (
+    "INSERT INTO turns (turn, agent_id, opened_at, closed_at, interrupted)"
+    " VALUES (?1, ?2, ?3, ?4, ?4 IS NULL)"
+)
+RESTORE_SESSION: Final = (
+    "UPDATE session SET created_at = ?, parent = ?, name_revision = ?, context_revision = ?"
+    " WHERE one = 1"
+)
 KEY: Final = "SELECT key, message_id, digest FROM keys WHERE key = ?"
 ROW: Final = f"SELECT {COLUMNS} FROM messages WHERE id = ?"
 COUNT: Final = "SELECT count(*) FROM messages WHERE id >= ? AND id < ?"
-EXISTING: Final = "SELECT id FROM messages WHERE id IN (SELECT value FROM json_each(?))"
+EXISTS: Final = "SELECT 1 FROM messages WHERE id = ?"
 NEWEST_BELOW: Final = "SELECT id FROM messages WHERE id < ? ORDER BY id DESC LIMIT 1"
 NEWEST_OF_AGENT_BELOW: Final = (
     "SELECT id FROM messages WHERE id < ? AND agent_id = ? ORDER BY id DESC LIMIT 1"
 )
 IS_CLOSED: Final = "SELECT 1 FROM turns WHERE turn = ? AND closed_at IS NOT NULL"
 TURN_ROWS: Final = "SELECT id FROM messages WHERE turn = ? AND id >= ? ORDER BY id"
-TURNS_FROM: Final = (
-    "SELECT DISTINCT turn FROM messages NOT INDEXED WHERE id >= ? AND turn IS NOT NULL"
+TURNS_BETWEEN: Final = (
+    "SELECT turn FROM messages NOT INDEXED WHERE id >= ? AND id < ? AND turn IS NOT NULL"
 )
 
 _CALL: Final = "CALL"
@@ -163,7 +170,7 @@ def _apply(decision: Decision, token: str, cursor: sqlite3.Cursor) -> None:
                 cursor.executemany(INSERT_KEY, step.keys)
         else:
             only_rows = False
-            if isinstance(step, UpdateRow | RemoveRows | BeginTurn | EndTurn):
+            if isinstance(step, UpdateRow | RemoveRows | BeginTurn | EndTurn | RestoreHistory):
                 _change_history(step, cursor)
             else:
                 _change_session(step, token, cursor)
@@ -174,7 +181,7 @@ def _apply(decision: Decision, token: str, cursor: sqlite3.Cursor) -> None:
 
 
 def _change_history(
-    step: UpdateRow | RemoveRows | BeginTurn | EndTurn, cursor: sqlite3.Cursor
+    step: UpdateRow | RemoveRows | BeginTurn | EndTurn | RestoreHistory, cursor: sqlite3.Cursor
 ) -> None:
     match step:
         case UpdateRow(row):
@@ -186,6 +193,9 @@ def _change_history(
             cursor.execute(BEGIN_TURN, turn[:3])
         case EndTurn(turn_id, at, _):
             cursor.execute(END_TURN, {"turn": turn_id, "at": at})
+        case RestoreHistory(turns, removals, _):
+            cursor.executemany(RESTORE_TURN, turns)
+            cursor.executemany(LOG_REMOVAL, removals)
 
 
 def _change_session(step: Step, token: str, cursor: sqlite3.Cursor) -> None:
@@ -201,13 +211,12 @@ def _change_session(step: Step, token: str, cursor: sqlite3.Cursor) -> None:
             owner = token if status.state == "running" else None
             cursor.execute(SET_STATUS, (*status, owner, revision))
         case FinishRestoring(restored, revision):
-            cursor.execute(SET_ORIGIN, (restored.created_at, restored.parent))
+            origin = (restored.created_at, restored.parent)
+            revisions = (restored.name_revision, restored.context_revision)
             for field, value in restored.context:
                 cursor.execute(SET_CONTEXT[field], (value, revision))
-            cursor.executemany(MERGE, [(*item, revision) for item in restored.metadata])
-            cursor.execute(SET_STATUS, (*restored.status, None, revision))
-            ended = [{"turn": turn_id, "at": restored.last_at} for turn_id in restored.closed_turns]
-            cursor.executemany(END_TURN, ended)
+            cursor.execute(RESTORE_SESSION, (*origin, *revisions))
+            cursor.execute(SET_STATUS, (*restored.status, None, restored.state_revision))
 
 
 def _insert(rows: list[StoredRow], cursor: sqlite3.Cursor) -> None:
@@ -246,7 +255,8 @@ class _Content:
         return int(count)
 
     def existing(self, db_ids: Sequence[int]) -> Iterable[int]:
-        return self._ids(EXISTING, json.dumps(db_ids))
+        exists = self._cursor.execute
+        return [db_id for db_id in db_ids if exists(EXISTS, (db_id,)).fetchone()]
 
     def newest_below(self, stop: int, agent_id: str | None = None) -> int:
         if agent_id is None:
@@ -261,8 +271,9 @@ class _Content:
     def turn_rows(self, turn_id: str, start: int) -> Sequence[int]:
         return self._ids(TURN_ROWS, turn_id, start)
 
-    def turns_from(self, start: int) -> Iterable[str]:
-        return [turn for (turn,) in self._cursor.execute(TURNS_FROM, (start,))]
+    def turns_between(self, start: int, stop: int) -> Iterable[str]:
+        found = fetch(self._cursor.connection, TURNS_BETWEEN, (start, stop))
+        return {turn for (turn,) in found if type(turn) is str}
 
     def _ids(self, query: str, *values: object) -> list[int]:
         return [db_id for (db_id,) in self._cursor.execute(query, values)]

@@ -10,18 +10,23 @@ import os
 import secrets
 import warnings
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
-from sessionactor._activation import Activation, Stop, Surroundings
+from sessionactor._activation import Activation, Rename, Stop, Surroundings
 from sessionactor._capacity import Capacity
+from sessionactor._changes import StoredInfo
+from sessionactor._copies import Copies
+from sessionactor._copying import Origin
 from sessionactor._directory import Directory
-from sessionactor._errors import RegistryClosedError
+from sessionactor._errors import RegistryClosedError, SessionBusyError
 from sessionactor._mailbox import Command, Mailbox
 from sessionactor._opening import Durability
 from sessionactor._records import RegistryStatistics, SessionFile
+from sessionactor._requests import ReadImage, ReadInfo, Request
 from sessionactor._store import OpenStore, join_threads
 
 
@@ -53,6 +58,7 @@ class Supervisor:
             open_store,
             durability,
             Capacity(max_active, self._loop),
+            Copies(directory),
             secrets.token_hex(16),
         )
         self._activations: dict[str, Activation] = {}
@@ -133,9 +139,34 @@ class Supervisor:
             self.check_open()
         return activation.mailbox
 
-    async def command(self, session_id: str, command: Command) -> Any:
-        """Have a session's activation do something in turn."""
+    async def command(self, session_id: str, command: Command | Request) -> Any:
+        """Have a session's activation, or its actor, do something in turn."""
         return await self.mailbox(session_id).post(command).reply
+
+    async def rename(self, session_id: str, name: str | None) -> None:
+        """Give a session another name, as soon as no copy is made of it."""
+        copies = self._around.copies
+        while True:
+            await copies.finished(session_id)
+            try:
+                await self.command(session_id, Rename(name))
+            except SessionBusyError:
+                if not copies.is_read(session_id):
+                    raise
+            else:
+                return
+
+    async def origin(self, session_id: str) -> Origin:
+        """What a copy is made of, once all was served that the session was asked before."""
+        info: StoredInfo = await self.command(session_id, ReadInfo())
+        image = None
+        if self.directory.in_memory:
+            image = await self.command(session_id, ReadImage())
+        return Origin(session_id, info.created_at, image=image)
+
+    async def back_up(self, session_id: str, path: Path) -> None:
+        """Write a copy of a session to a new file."""
+        await self._around.copies.back_up(await self.origin(session_id), path)
 
     def is_active(self, session_id: str) -> bool:
         """Whether a session is in use, or just going out of it."""
@@ -188,6 +219,7 @@ class Supervisor:
             finally:
                 self._closing = True
                 with anyio.CancelScope(shield=True):
+                    await self._around.copies.aclose()
                     await self.directory.aclose()
         finally:
             self._executor.shutdown()

@@ -5,6 +5,7 @@ A turn is what must not be cut in half: a question with its answer, a tool call 
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -24,6 +25,8 @@ class Turn:
     Entering makes the session `running`. Leaving closes the turn for good: the session is
     `idle` again, or after an exception or a cancellation in `error`, unless another agent's
     turn is open. If a row of the turn is removed meanwhile, that closes it too.
+
+    A cancellation waits until the turn is closed, so that none stays open behind its task.
     """
 
     __slots__ = ("_session", "agent_id", "turn_id")
@@ -34,13 +37,19 @@ class Turn:
         self.agent_id = agent_id
 
     async def __aenter__(self) -> Turn:
-        """Open the turn.
+        """Open the turn; cancelled, close it again.
 
         Raises:
             TurnOpenError: a turn of this agent, or one of this id, is open or was interrupted.
             TurnClosedError: a turn of this id was closed before.
         """
-        await self._session._do(Begin(self.turn_id, self.agent_id))
+        begun = asyncio.ensure_future(self._session._do(Begin(self.turn_id, self.agent_id)))
+        try:
+            await _to_its_end(begun)
+        except asyncio.CancelledError:
+            if not begun.cancelled() and begun.exception() is None:
+                await self._close(failed=True)
+            raise
         return self
 
     async def __aexit__(
@@ -51,12 +60,15 @@ class Turn:
     ) -> None:
         """Close the turn, also when the task is cancelled."""
         try:
-            with anyio.CancelScope(shield=True):
-                await self._session._do(End(self.turn_id, failed=exc is not None))
+            await self._close(failed=exc is not None)
         except SessionError as error:
             if exc is None:
                 raise
             exc.add_note(f"turn {self.turn_id!r} could not be closed: {error}")
+
+    async def _close(self, *, failed: bool) -> None:
+        end = End(self.turn_id, failed, only_open=True)
+        await _to_its_end(asyncio.ensure_future(self._session._do(end)))
 
     async def append(
         self,
@@ -105,6 +117,23 @@ class Turn:
             turn=self.turn_id,
             expected_head=expected_head,
         )
+
+
+async def _to_its_end(call: asyncio.Future[Any]) -> None:
+    """Wait for the end of a call, and only then be cancelled."""
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not call.done():
+            try:
+                await asyncio.wait([call])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is None:
+        call.result()
+    else:
+        if not call.cancelled():
+            call.exception()  # nobody is told of it now
+        raise cancelled
 
 
 class Turns(Editing):

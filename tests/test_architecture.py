@@ -123,7 +123,7 @@ def test_only_the_store_imports_aiosqlite() -> None:
     assert importers == {"_store.py"}
 
 
-@pytest.mark.parametrize("module", ["paging", "deciding"])
+@pytest.mark.parametrize("module", ["paging", "draft", "operations", "deciding"])
 def test_what_decides_is_pure(module: str) -> None:
     roots = {name.split(".")[0] for name in imports(PACKAGE / f"_{module}.py")}
     assert not roots & {
@@ -134,7 +134,9 @@ def test_what_decides_is_pure(module: str) -> None:
 
 
 def test_the_handle_meets_neither_actor_nor_mailbox_nor_registry() -> None:
-    for module in ("session", "batch", "arguments"):
+    handle = layers()[5]
+    assert handle[-1] == "session"
+    for module in handle:
         assert not own_imports(module) & {
             "actor",
             "mailbox",
@@ -145,7 +147,7 @@ def test_the_handle_meets_neither_actor_nor_mailbox_nor_registry() -> None:
     assert not own_imports("actor") & {"session", "directory", "disk", "registry", "files"}
 
 
-def test_sql_is_spoken_in_one_place() -> None:
+def test_sql_is_spoken_in_rooms_of_its_own() -> None:
     speakers = {
         path.name
         for path in FILES
@@ -154,7 +156,9 @@ def test_sql_is_spoken_in_one_place() -> None:
         )
         and path.parent == PACKAGE
     }
-    assert speakers == {"_sql.py", "_schema.py"}
+    assert speakers == {
+        *("_copying.py", "_dumping.py", "_loading.py", "_reading.py", "_schema.py", "_sql.py")
+    }
 
 
 def test_file_names_are_built_in_one_place() -> None:

@@ -122,8 +122,8 @@ def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("DELETE FROM messages WHERE id = 6", "step-6 was answered and is not there"),
         ("DELETE FROM messages WHERE id = 3", "its ids are not 1, 2, 3 …"),
         (
-            "INSERT INTO messages SELECT 7, agent_id, data, inserted_at, 0, NULL, key, parent,"
-            " turn, revision FROM messages WHERE id = 6",
+            "INSERT INTO messages (id, agent_id, data, inserted_at, key, turn, revision) SELECT"
+            " 7, agent_id, data, inserted_at, key, turn, revision FROM messages WHERE id = 6",
             "its steps are not each there once, in order",
         ),
         (

@@ -506,7 +506,7 @@ async def test_a_refused_write_takes_no_neighbour_of_its_group_with_it(registry,
 async def test_a_foreign_lock_that_outlasts_the_busy_timeout_is_a_storage_error(
     directory, monkeypatch, lock
 ):
-    monkeypatch.setattr("sessionactor._opening.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("sessionactor._files.BUSY_TIMEOUT_S", 0.05)
     async with SessionRegistry(directory) as registry:
         session, other = await registry.start("s"), await registry.start("other")
         await session.append("a", says("before"))

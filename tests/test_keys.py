@@ -164,9 +164,8 @@ def reordered(value: Any) -> Any:
     if kind in (set, frozenset):
         backwards = [reordered(item) for item in reversed(list(value))]
         # Many more elements, removed again, change the order in which a set gives its elements.
-        grown = {*range(10**9, 10**9 + 500), *backwards}
-        grown.difference_update(range(10**9, 10**9 + 500))
-        return kind(grown)
+        more = [object() for _ in range(500)]
+        return kind({*more, *backwards}.difference(more))
     if kind in (list, tuple):
         return kind(reordered(item) for item in value)
     return value

@@ -394,6 +394,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 2))
     def rename(self, number: int) -> None:
+        self.model.revision += self.name != f"name-{number}"
         self.name = f"name-{number}"
         self.do(self.session.rename(self.name))
 

@@ -249,7 +249,7 @@ async def test_extend_stores_however_many_messages(
         assert [row[:3] for row in rows] == [
             (db_id, "two", message) for db_id, message in enumerate(messages, 1)
         ]
-        assert {row[4:] for row in rows} == {(False, None, None, None, None, 1)}
+        assert {row[4:] for row in rows} == {(False, None, None, None, None, 1, None)}
 
 
 @pytest.mark.parametrize(

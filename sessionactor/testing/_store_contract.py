@@ -178,10 +178,12 @@ class StoreContract(SessionContract):
         async with self.open_registry() as registry:
             session = await registry.start("s", name="old")
             await session.append("a", says(1), key="k")
-            before = await _everything(session)
+            revision, *everything = await _everything(session)
             await session.rename("new")
             assert session.name == "new"
-            assert await _everything(session) == before
+            assert await _everything(session) == (revision + 1, *everything)
+            await session.rename("new")  # as it is
+            assert await session.revision() == revision + 1
             assert await registry.find("old") == []
             assert (await registry.find_by_name("new")).session_id == "s"
 

@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
-from urllib.parse import quote
 
 import aiosqlite
 
@@ -24,7 +23,7 @@ from sessionactor import _catalog_schema as schema
 from sessionactor import _files as files
 from sessionactor import _names as names
 from sessionactor._errors import SchemaVersionError, SessionError, StorageError
-from sessionactor._opening import BUSY_TIMEOUT_S, Durability
+from sessionactor._opening import Durability
 from sessionactor._sql import CALL, Connection
 
 _T = TypeVar("_T")
@@ -163,7 +162,8 @@ class CatalogFile:
             if connection is None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._path)
-                files.create(self._path, self._path.with_name(names.CATALOG_DRAFT), _image())
+                draft = self._path.with_name(names.CATALOG_DRAFT)
+                files.create(self._path, draft, partial(files.write, _image()))
                 connection = self._usable()
             if connection is None:
                 raise sqlite3.OperationalError("it was just made, and is damaged")
@@ -177,9 +177,9 @@ class CatalogFile:
         if _identity(self._path) is None:
             return None
         connection = sqlite3.connect(
-            f"file:{quote(os.fsencode(self._path))}?mode=rw",
+            files.uri(self._path),
             uri=True,
-            timeout=BUSY_TIMEOUT_S,
+            timeout=files.BUSY_TIMEOUT_S,
             isolation_level=None,
             check_same_thread=False,
             factory=Connection,

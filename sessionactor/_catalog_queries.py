@@ -141,9 +141,9 @@ class _Walk:
     def created(self, after: Created | None) -> tuple[list[StoredInfo], str | None]:
         found = self._page(
             self._asked.limit,
-            [] if after is None else ["(s.created_at, s.session_id) < (?, ?)"],
+            [] if after is None else ["(s.created_at, s.session_id) > (?, ?)"],
             after or (),
-            "s.created_at DESC, s.session_id DESC",
+            "s.created_at, s.session_id",
         )
         infos = self._infos(found)
         if len(found) <= self._asked.limit:

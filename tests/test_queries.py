@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from sessionactor import Session, SessionRegistry
+from sessionactor import _dumping as dumping
 from sessionactor import _loading as loading
 from sessionactor import _reading as reading
 from sessionactor import _sql as sql
@@ -20,7 +22,7 @@ SUMMARY = {"role": "summary"}
 
 QUERIES: dict[str, str] = {
     name: text
-    for room in (sql, loading, reading)
+    for room in (sql, loading, reading, dumping)
     for name, text in vars(room).items()
     if isinstance(text, str)
     and text.split()[:1] in (["SELECT"], ["INSERT"], ["UPDATE"], ["DELETE"])
@@ -28,12 +30,12 @@ QUERIES: dict[str, str] = {
 QUERIES |= {f"SET_CONTEXT {field}": text for field, text in sql.SET_CONTEXT.items()}
 ONE_END = {"HEAD", "REMOVED_AT", "STATE", "IDENTITY", "CHANGED_AT"}
 """They read one row, at the end of a table or of a table of one row."""
-ALL = {"METADATA", "CLOSED_TURNS", "MERGED"}
+ALL = {"METADATA", "MERGED", "ALL_METADATA", "ALL_TURNS", "ALL_REMOVALS"}
 """They are meant to read all, or pick from metadata, which is a few pairs."""
 OPEN = {"OPEN_TURNS", "INTERRUPT_TURNS"}
 """What they scan is an index of open turns, at most one for each agent."""
-GIVEN = {"INSERT_SEVERAL_PLAIN"}
-"""What they scan are the rows they are given, no table."""
+GIVEN = {"INSERT_SEVERAL_PLAIN", "FILE"}
+"""What they scan are the rows they are given, or what SQLite says of itself; no table."""
 EXEMPT = ONE_END | ALL | OPEN | GIVEN
 SORTED = {"MERGED"}
 """They sort a few pairs."""
@@ -48,7 +50,9 @@ class SomeValue(dict[str, Any]):
 
 
 def values(text: str) -> Any:
-    return (7,) * text.count("?") if "?" in text else SomeValue()
+    numbered = {int(number) for number in re.findall(r"\?(\d+)", text)}
+    count = max(numbered) if numbered else text.count("?")
+    return (7,) * count if count else SomeValue()
 
 
 async def filled(path: Path, rows: int) -> Path:
@@ -184,6 +188,8 @@ async def test_the_work_of_a_query_does_not_grow_with_the_history(tmp_path: Path
                 "INSERTED_ROWS": (newest - 10, 5),
                 "UPDATED_ROWS": (0, 10),
                 "REMOVALS": (0, 1000),
+                "KEYS": ("k", 10),
+                "WHOLE_ROWS": (newest - 20, newest, 10),
                 "MERGED": (0, 1000),
             }
             for name, text in QUERIES.items():

@@ -5,15 +5,19 @@ How a request travels, each layer importing only what stands above it:
     errors, records, events, changes, requests,
     words, names, times                                leaves
     codec, digest, schema, paging, rows, draft,
-    operations, deciding                               pure
+    operations, deciding, text, terms, cursors,
+    catalog_events, catalog_rows, catalog_schema       pure
     files, ownership, sql, loading, reading, dumping,
     chapters, copying, opening, content, store,
     directory, scan, disk                              what touches the disk
+    catalog_docs, catalog_writing, catalog_sql,
+    catalog_queries, catalog_file, feed, indexer,
+    sources, catalog                                   the index over all sessions
     mailbox                                            the queue in front of an actor
-    actor, capacity, copies, activation                one session in use
+    actor, capacity, copies, commands, activation      one session in use
     arguments, batch, handle, browsing, editing,
     turns, session                                     the handle: it knows whom to ask
-    supervisor, registry                               where all of them meet
+    settings, supervisor, queries, finding, registry   where all of them meet
 
     Session -> registry.ask -> mailbox -> actor -> store -> <id>_<name>.db
 """
@@ -28,6 +32,7 @@ from sessionactor._errors import (
     InvalidValueError,
     MessageEncodingError,
     MessageTooLargeError,
+    NoCatalogError,
     ReadOnlyError,
     RegistryClosedError,
     SchemaVersionError,
@@ -94,6 +99,7 @@ __all__ = [
     "MessageEncodingError",
     "MessageTooLargeError",
     "MetadataChanged",
+    "NoCatalogError",
     "Page",
     "ReadOnlyError",
     "RegistryClosedError",

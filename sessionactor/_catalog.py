@@ -18,7 +18,7 @@ from sessionactor._catalog_events import Committed, Deleted, Event, Opened, Rena
 from sessionactor._catalog_file import LostError, Place
 from sessionactor._catalog_queries import Child, IsLive, Listing, Search
 from sessionactor._changes import Step, StoredInfo
-from sessionactor._errors import StorageError
+from sessionactor._errors import NoCatalogError, StorageError
 from sessionactor._feed import Feed
 from sessionactor._indexer import Indexer, Progress, Source
 from sessionactor._records import SearchHit
@@ -162,4 +162,58 @@ class Catalog:
             self._indexer.start()
 
 
-__all__ = ["Catalog"]
+class NoCatalog:
+    """What a registry has that was told to have no catalog."""
+
+    def open(self) -> None:
+        """Do nothing."""
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+    def opened(self, info: StoredInfo) -> None:
+        """A session is in use."""
+
+    def committed(
+        self, session_id: str, base_revision: int, steps: Sequence[Step], info: StoredInfo
+    ) -> None:
+        """Something happened to a session."""
+
+    def renamed(self, session_id: str, name: str) -> None:
+        """A session's file has another name."""
+
+    def deleted(self, session_id: str) -> None:
+        """A session's files are gone."""
+
+    async def taken(self, session_id: str) -> None:
+        """Nothing was told, so all is in."""
+
+    async def flush(self, session_id: str | None = None) -> None:
+        """Nothing was told, so all is in."""
+
+    async def sessions(self, asked: Listing) -> tuple[list[StoredInfo], str | None]:
+        """Refuse."""
+        raise _no_catalog()
+
+    async def search(self, asked: Search) -> list[SearchHit]:
+        """Refuse."""
+        raise _no_catalog()
+
+    async def children(self, parent: str) -> list[Child]:
+        """Refuse."""
+        raise _no_catalog()
+
+    async def running(self) -> list[StoredInfo]:
+        """Refuse."""
+        raise _no_catalog()
+
+    async def rebuild(self, progress: Progress | None = None) -> None:
+        """Refuse."""
+        raise _no_catalog()
+
+
+def _no_catalog() -> NoCatalogError:
+    return NoCatalogError("this registry has no catalog: open it without `catalog=False`")
+
+
+__all__ = ["Catalog", "NoCatalog"]

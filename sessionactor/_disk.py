@@ -179,6 +179,16 @@ class DiskDirectory:
         """The file name of an id part, as far as the index knows."""
         return self._entries.get(part)
 
+    @property
+    def path(self) -> Path:
+        """Where the files are."""
+        return self._path
+
+    @property
+    def catalog(self) -> Path:
+        """The file of the catalog."""
+        return self._path / names.CATALOG_FILE
+
     def holder(self, part: str) -> int | None:
         """The process that owns the session of an id part; in any thread."""
         return self._ownership.holder(part)

@@ -19,7 +19,7 @@ from sessionactor import _catalog_sql as sql
 from sessionactor._catalog_docs import TextOf
 from sessionactor._catalog_events import Listed, Wanted
 from sessionactor._catalog_file import LostError, Place
-from sessionactor._changes import Changes
+from sessionactor._changes import Changes, StoredRow
 from sessionactor._errors import StorageError
 from sessionactor._feed import Feed
 
@@ -57,6 +57,13 @@ class Source(Protocol):
 
     async def changes(self, wanted: Sequence[Wanted], max_rows: int, text_of: TextOf) -> Said:
         """What happened to sessions since some revisions; about `max_rows` rows together.
+
+        Raises:
+            StorageError: the disk failed.
+        """
+
+    async def rows(self, session_id: str, db_ids: Sequence[int]) -> list[StoredRow]:
+        """Rows of a session by their ids; of those that are there.
 
         Raises:
             StorageError: the disk failed.

@@ -7,8 +7,9 @@ import logging
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sessionactor import _files as files
 from sessionactor import _names as names
@@ -18,12 +19,19 @@ from sessionactor._catalog_events import Listed, Wanted
 from sessionactor._changes import Changes, InsertRows, StoredRow, UpdateRow
 from sessionactor._directory import Directory
 from sessionactor._disk import DiskDirectory
-from sessionactor._errors import RegistryClosedError, SessionError, StorageError
+from sessionactor._errors import (
+    RegistryClosedError,
+    SessionError,
+    SessionNotFoundError,
+    StorageError,
+)
 from sessionactor._indexer import Said
-from sessionactor._reading import read_changes
-from sessionactor._requests import ReadChanges
+from sessionactor._reading import read_changes, read_some
+from sessionactor._requests import ReadChanges, ReadStored
 
 logger = logging.getLogger("sessionactor")
+
+_T = TypeVar("_T")
 
 
 class _Asked(NamedTuple):
@@ -40,9 +48,9 @@ class DiskSource:
     A file may be read while its owner writes it.
     """
 
-    def __init__(self, directory: DiskDirectory, path: Path) -> None:
+    def __init__(self, directory: DiskDirectory) -> None:
         self._directory = directory
-        self._path = path
+        self._path = directory.path
 
     async def listing(self) -> Mapping[str, Listed]:
         return await self._directory.listing()
@@ -50,6 +58,14 @@ class DiskSource:
     async def changes(self, wanted: Sequence[Wanted], max_rows: int, text_of: TextOf) -> Said:
         asked = [_Asked(part, self._directory.entry(part), since) for part, since in wanted]
         return await self._directory.run(self._read_all, asked, max_rows, text_of)
+
+    async def rows(self, session_id: str, db_ids: Sequence[int]) -> list[StoredRow]:
+        part = names.id_part(session_id)
+        entry = self._directory.entry(part)
+        if entry is None:
+            return []
+        read = partial(read_some, db_ids)
+        return await self._directory.run(self._opened, part, entry, read) or []
 
     def exists(self, entry: str) -> bool:
         return os.path.lexists(self._path / entry)
@@ -73,21 +89,30 @@ class DiskSource:
         part, entry, since = asked
         if entry is None:
             return None
+        try:
+            changes = self._opened(part, entry, partial(read_changes, since, max_rows))
+        except StorageError as error:
+            logger.warning("not in the catalog as it is now: %s", error)
+            return None
+        return changes and _named(entry, changes)
+
+    def _opened(self, part: str, entry: str, read: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """What a file says at one moment; `None`: it is not a session, or of another version."""
         path = self._path / entry
         try:
             kind, key = files.enter(path)
             if kind is not files.Kind.SESSION:
                 return None
             try:
-                changes = self._read_file(part, path, since, max_rows)
+                return self._read_file(part, path, read)
             finally:
                 files.leave(key)
         except (sqlite3.Error, OSError) as error:
-            logger.warning("%s is not in the catalog as it is now: %s", path, error)
-            return None
-        return changes and _named(entry, changes)
+            raise StorageError(f"cannot read {path}: {error}", path=path) from error
 
-    def _read_file(self, part: str, path: Path, since: int, max_rows: int) -> Changes | None:
+    def _read_file(
+        self, part: str, path: Path, read: Callable[[sqlite3.Connection], _T]
+    ) -> _T | None:
         with contextlib.closing(
             sqlite3.connect(
                 files.uri(path), uri=True, timeout=files.BUSY_TIMEOUT_S, isolation_level=None
@@ -99,7 +124,7 @@ class DiskSource:
                     return None  # its owner brings it up to date
                 schema.migrate(connection, version)
             connection.execute("BEGIN")  # one moment of what its owner writes
-            return read_changes(since, max_rows, connection)
+            return read(connection)
 
 
 def _named(entry: str, changes: Changes) -> Changes | None:
@@ -139,7 +164,7 @@ class MemorySource:
     """The sessions of a registry in memory, which are asked themselves."""
 
     def __init__(
-        self, directory: Directory, ask: Callable[[str, ReadChanges], Awaitable[Any]]
+        self, directory: Directory, ask: Callable[[str, ReadChanges | ReadStored], Awaitable[Any]]
     ) -> None:
         self._directory = directory
         self._ask = ask
@@ -159,7 +184,7 @@ class MemorySource:
         found: list[Changes | None] = []
         left = max_rows
         for part, since in wanted:
-            changes = await self._changes(part, since)
+            changes = await self._changes(part, since, left)
             found.append(changes)
             if changes is not None:
                 left -= len(_rows(changes))
@@ -167,18 +192,25 @@ class MemorySource:
                     break
         return Said(found, {})
 
+    async def rows(self, session_id: str, db_ids: Sequence[int]) -> list[StoredRow]:
+        try:
+            rows: list[StoredRow] = await self._ask(session_id, ReadStored(tuple(db_ids)))
+        except SessionNotFoundError:
+            return []
+        return rows
+
     def exists(self, entry: str) -> bool:
         session_id = self._ids.get(names.part_of(entry))
         return session_id is not None and self._directory.known(session_id) is not None
 
-    async def _changes(self, part: str, since: int) -> Changes | None:
+    async def _changes(self, part: str, since: int, max_rows: int) -> Changes | None:
         if part not in self._ids:
             await self.listing()
         session_id = self._ids.get(part)
         if session_id is None:
             return None
         try:
-            changes: Changes = await self._ask(session_id, ReadChanges(since))
+            changes: Changes = await self._ask(session_id, ReadChanges(since, max_rows))
         except RegistryClosedError as error:
             raise StorageError(str(error), session_id=session_id) from error
         except SessionError as error:

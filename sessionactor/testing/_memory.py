@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypedDict, Unpack
 
 from sessionactor import _opening as opening_
+from sessionactor._catalog_docs import TextOf
 from sessionactor._changes import StoredInfo
 from sessionactor._content import Content
 from sessionactor._deciding import Decision
@@ -119,6 +120,8 @@ class RegistrySettings(TypedDict, total=False):
     mailbox_size: int
     max_message_bytes: int
     open_store: OpenStore
+    catalog: bool
+    text_of: TextOf | None
 
 
 def memory_registry(**settings: Unpack[RegistrySettings]) -> SessionRegistry:

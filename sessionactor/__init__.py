@@ -9,15 +9,15 @@ How a request travels, each layer importing only what stands above it:
     catalog_events, catalog_rows, catalog_schema       pure
     files, ownership, sql, loading, reading, dumping,
     chapters, copying, opening, content, store,
-    directory, scan, disk                              what touches the disk
+    directory, scan, disk, settings,
     catalog_docs, catalog_writing, catalog_sql,
     catalog_queries, catalog_file, feed, indexer,
-    sources, catalog                                   the index over all sessions
+    sources, catalog                                   what touches the disk
     mailbox                                            the queue in front of an actor
     actor, capacity, copies, commands, activation      one session in use
     arguments, batch, handle, browsing, editing,
     turns, session                                     the handle: it knows whom to ask
-    settings, supervisor, queries, finding, registry   where all of them meet
+    supervisor, queries, finding, registry   where all of them meet
 
     Session -> registry.ask -> mailbox -> actor -> store -> <id>_<name>.db
 """

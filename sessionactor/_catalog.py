@@ -13,7 +13,6 @@ from typing import Final, TypeVar
 
 from sessionactor import _catalog_queries as queries
 from sessionactor import _names as names
-from sessionactor._catalog_docs import TextOf
 from sessionactor._catalog_events import Committed, Deleted, Event, Opened, Renamed
 from sessionactor._catalog_file import LostError, Place
 from sessionactor._catalog_queries import Child, IsLive, Listing, Search
@@ -22,6 +21,7 @@ from sessionactor._errors import NoCatalogError, StorageError
 from sessionactor._feed import Feed
 from sessionactor._indexer import Indexer, Progress, Source
 from sessionactor._records import SearchHit
+from sessionactor._text import TextOf
 
 _T = TypeVar("_T")
 

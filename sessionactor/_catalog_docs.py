@@ -8,7 +8,7 @@ index keeps no text of its own, so that removing a document names again what was
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias
@@ -18,9 +18,7 @@ from sessionactor._changes import StoredRow
 from sessionactor._codec import UndecodableError, decode, decode_all
 from sessionactor._requests import MAX_ID
 from sessionactor._terms import AGENT_MARK, SESSION_MARK, index_text, storable
-from sessionactor._text import MAX_CHARACTERS
-
-TextOf: TypeAlias = Callable[[Mapping[Any, Any]], str]
+from sessionactor._text import MAX_CHARACTERS, TextOf
 
 _MANY: Final = 500
 """So many rows that are removed at once are left to `purge`."""
@@ -223,4 +221,4 @@ def agent_word(agent_id: str) -> str:
     return AGENT_MARK + blake2b(agent_id.encode(), digest_size=6).hexdigest()
 
 
-__all__ = ["Docs", "TextOf", "agent_word", "purge", "session_word", "texts_of"]
+__all__ = ["Docs", "agent_word", "purge", "session_word", "texts_of"]

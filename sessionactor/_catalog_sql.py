@@ -8,10 +8,11 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from sessionactor._catalog_docs import TextOf, purge
+from sessionactor._catalog_docs import purge
 from sessionactor._catalog_events import Event, Listed, Wanted, part_of
 from sessionactor._catalog_writing import Writing
 from sessionactor._changes import Changes
+from sessionactor._text import TextOf
 
 _REVISIONS: Final = (
     "SELECT part, revision FROM sessions WHERE part IN (SELECT value FROM json_each(?))"

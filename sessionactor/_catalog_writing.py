@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from sessionactor import _catalog_rows as rows
 from sessionactor import _names as names
-from sessionactor._catalog_docs import Docs, TextOf
+from sessionactor._catalog_docs import Docs
 from sessionactor._catalog_events import (
     Committed,
     Deleted,
@@ -30,6 +30,7 @@ from sessionactor._changes import (
     UpdateRow,
 )
 from sessionactor._requests import MAX_ID
+from sessionactor._text import TextOf
 
 _COUNTERS: Final = "SELECT seq, last_id FROM catalog"
 _SAVE_COUNTERS: Final = "UPDATE catalog SET seq = ?, last_id = ?"

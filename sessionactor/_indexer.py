@@ -16,12 +16,12 @@ from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from sessionactor import _catalog_sql as sql
-from sessionactor._catalog_docs import TextOf
 from sessionactor._catalog_events import Listed, Wanted
 from sessionactor._catalog_file import LostError, Place
 from sessionactor._changes import Changes, StoredRow
 from sessionactor._errors import StorageError
 from sessionactor._feed import Feed
+from sessionactor._text import TextOf
 
 logger = logging.getLogger("sessionactor")
 

@@ -9,7 +9,6 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from sessionactor import _names as names
-from sessionactor._catalog_docs import TextOf
 from sessionactor._commands import Delete, Fork, Start, Stop
 from sessionactor._errors import RegistryClosedError
 from sessionactor._finding import Finding, not_found
@@ -25,6 +24,7 @@ from sessionactor._settings import (
 )
 from sessionactor._store import OpenStore, open_store
 from sessionactor._supervisor import Supervisor
+from sessionactor._text import TextOf
 
 
 class SessionRegistry(Finding):

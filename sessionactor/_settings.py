@@ -6,10 +6,10 @@ import resource
 from dataclasses import dataclass
 from typing import Final
 
-from sessionactor._catalog_docs import TextOf
 from sessionactor._errors import InvalidTypeError, InvalidValueError
 from sessionactor._opening import Durability
 from sessionactor._store import OpenStore
+from sessionactor._text import TextOf
 
 DEFAULT_IDLE_TIMEOUT_S: Final = 60.0
 DEFAULT_MAILBOX_SIZE: Final = 1024

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from sessionactor import _files as files
 from sessionactor import _names as names
 from sessionactor import _schema as schema
-from sessionactor._catalog_docs import TextOf, texts_of
+from sessionactor._catalog_docs import texts_of
 from sessionactor._catalog_events import Listed, Wanted
 from sessionactor._changes import Changes, InsertRows, StoredRow, UpdateRow
 from sessionactor._directory import Directory
@@ -28,6 +28,7 @@ from sessionactor._errors import (
 from sessionactor._indexer import Said
 from sessionactor._reading import read_changes, read_some
 from sessionactor._requests import ReadChanges, ReadStored
+from sessionactor._text import TextOf
 
 logger = logging.getLogger("sessionactor")
 

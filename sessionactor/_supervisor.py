@@ -64,7 +64,7 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._token = secrets.token_hex(16)
-        self._source: Source = MemorySource(self.directory, self.command)
+        self._source: Source = MemorySource(self.directory, self._look)
         if isinstance(self.directory, DiskDirectory):
             self._source = DiskSource(self.directory)
         self.catalog = self._make_catalog(settings) if settings.catalog else NoCatalog()
@@ -158,6 +158,14 @@ class Supervisor:
     async def command(self, session_id: str, command: Command | Request) -> Any:
         """Have a session's activation, or its actor, do something in turn."""
         return await self.mailbox(session_id).post(command).reply
+
+    async def _look(self, session_id: str, request: Request) -> Any:
+        """What a session answers, which goes out of use again if it was not in use."""
+        was_active = self.is_active(session_id)
+        answer = await self.command(session_id, request)
+        if not was_active:
+            await self.command(session_id, Stop())
+        return answer
 
     async def rename(self, session_id: str, name: str | None) -> None:
         """Give a session another name, as soon as no copy is made of it."""

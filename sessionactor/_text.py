@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, auto
 from itertools import chain, islice
 from typing import Any, Final, TypeAlias
@@ -42,6 +42,8 @@ class _Kind(Enum):
 
 
 _Item: TypeAlias = tuple[Any, _Kind]
+TextOf: TypeAlias = Callable[[Mapping[Any, Any]], str]
+"""What text a message has."""
 
 _CALLED_WITH: Final = ("arguments", "args", "input")
 _KINDS: Final[dict[object, _Kind]] = {
@@ -178,4 +180,4 @@ def _is_number(value: object) -> bool:
     return isinstance(value, float)
 
 
-__all__ = ["MAX_CHARACTERS", "text_of"]
+__all__ = ["MAX_CHARACTERS", "TextOf", "text_of"]

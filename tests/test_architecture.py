@@ -27,7 +27,7 @@ def layers() -> list[list[str]]:
     rows: list[list[str]] = []
     going_on = False
     for line in sessionactor.__doc__.splitlines():
-        found = re.fullmatch(r" {4}([a-z]+(?:, [a-z]+)*)(,?)(?: {2,}\S.*)?", line)
+        found = re.fullmatch(r" {4}([a-z_]+(?:, [a-z_]+)*)(,?)(?: {2,}\S.*)?", line)
         if found:
             words = found[1].split(", ")
             if going_on:
@@ -118,9 +118,9 @@ def test_edges_import_no_other_edge() -> None:
             assert not found & (edges - {edge}), path
 
 
-def test_only_the_store_imports_aiosqlite() -> None:
+def test_only_the_stores_import_aiosqlite() -> None:
     importers = {path.name for path in FILES if "aiosqlite" in set(imports(path))}
-    assert importers == {"_store.py"}
+    assert importers == {"_store.py", "_catalog_file.py"}
 
 
 @pytest.mark.parametrize("module", ["paging", "draft", "operations", "deciding"])
@@ -157,7 +157,9 @@ def test_sql_is_spoken_in_rooms_of_its_own() -> None:
         and path.parent == PACKAGE
     }
     assert speakers == {
-        *("_copying.py", "_dumping.py", "_loading.py", "_reading.py", "_schema.py", "_sql.py")
+        *("_copying.py", "_dumping.py", "_loading.py", "_reading.py", "_schema.py", "_sql.py"),
+        *("_catalog_docs.py", "_catalog_queries.py", "_catalog_schema.py", "_catalog_sql.py"),
+        "_catalog_writing.py",
     }
 
 

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypedDict, Unpack
 
 from sessionactor import _opening as opening_
-from sessionactor._catalog_docs import TextOf
 from sessionactor._changes import StoredInfo
 from sessionactor._content import Content
 from sessionactor._deciding import Decision
@@ -17,6 +16,7 @@ from sessionactor._opening import Durability, Opening
 from sessionactor._registry import SessionRegistry
 from sessionactor._requests import Read, Write
 from sessionactor._store import OpenStore, Store
+from sessionactor._text import TextOf
 from sessionactor._times import now
 
 

@@ -102,6 +102,7 @@ class ReadOnlyCatalog(NoCatalog):
                     raise _LacksError(None)
                 if self._lacks(listing, connection):
                     raise _LacksError(for_memory(connection.serialize()))
+                connection.execute("COMMIT")  # questions choose their moment themselves
                 return procedure(connection)
 
         if not path.exists():

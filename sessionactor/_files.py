@@ -31,7 +31,7 @@ BUSY_TIMEOUT_S: Final = 5.0
 CLOCK_GRAIN_NS: Final = 50_000_000
 """File systems stamp changes by a clock that ticks this rarely at worst."""
 
-_LOOKS: Final = 5
+_LOOKS: Final = 10
 _PAUSE_S: Final = 0.02
 """How often, and how long, it is waited for those who read a file that is to be moved."""
 

@@ -33,6 +33,9 @@ logger = logging.getLogger("sessionactor")
 
 _T = TypeVar("_T")
 
+_LOOKS: Final = 4
+_PAUSE_S: Final = 0.02
+"""How often, and how long apart, it is looked for a file that its owner may be moving."""
 READING_THREADS: Final = 4
 """In which sessions are read at once."""
 TAIL_INTERVAL_S: Final = 0.1
@@ -48,6 +51,19 @@ class ReadOnlyDirectory(DiskDirectory):
         if not self._path.is_dir():
             raise NotADirectoryError(f"{self._path} is no directory")
         return Onlooker(self._path)
+
+    async def find(
+        self, session_id: str, *, creating: bool = False, look: bool = True
+    ) -> SessionFile | None:
+        """A session's file. Listing a directory may miss one that is moved meanwhile."""
+        looks = 1 if self.known(session_id) is None else _LOOKS
+        for left in reversed(range(looks)):
+            file = await super().find(session_id, creating=creating, look=look)
+            if file is not None:
+                return file
+            if left:
+                await asyncio.sleep(_PAUSE_S)
+        return None
 
     def plan(self, session_id: str, name: str) -> NoReturn:
         """Refuse to create a session, or to rename one."""
@@ -67,16 +83,18 @@ class ReadOnlyDirectory(DiskDirectory):
             SchemaVersionError: another version of this package wrote it.
             StorageError: it cannot be read.
         """
-        while True:
+        missing = SessionNotFoundError(
+            f"session {session_id!r} does not exist", session_id=session_id
+        )
+        for _ in range(_LOOKS):
             file = await self.find(session_id, look=False)
             if file is None or file.path is None:
-                raise SessionNotFoundError(
-                    f"session {session_id!r} does not exist", session_id=session_id
-                )
+                break
             try:
                 return await self.run(looking.read, file.path, session_id, partial(procedure, file))
-            except SessionNotFoundError:
-                self.vanished(file)  # renamed or removed by its owner
+            except SessionNotFoundError as error:
+                missing = error  # unless it was just moved
+        raise missing
 
     def is_owned(self, session_id: str) -> bool:
         """Whether somebody owns a session now, as far as can be told. Blocks."""
@@ -87,7 +105,7 @@ class ReadOnlyDirectory(DiskDirectory):
 
     async def watch(self, followed: Followed) -> NoReturn:
         """Tell followers when their sessions may have changed."""
-        seen: dict[str, _Seen] = {}
+        seen: dict[str, _Seen | None] = {}
         while True:
             await asyncio.sleep(TAIL_INTERVAL_S)
             session_ids = followed.followed()
@@ -98,7 +116,7 @@ class ReadOnlyDirectory(DiskDirectory):
                 logger.warning("cannot see what changes in %s", self._path, exc_info=True)
 
     async def _watch(
-        self, session_ids: list[str], seen: dict[str, _Seen], followed: Followed
+        self, session_ids: list[str], seen: dict[str, _Seen | None], followed: Followed
     ) -> None:
         paths: dict[str, Path] = {}
         for session_id in session_ids:
@@ -107,13 +125,16 @@ class ReadOnlyDirectory(DiskDirectory):
                 paths[session_id] = file.path
         stamps = await self.run(_stamps, paths) if paths else {}
         for session_id in session_ids:
+            if session_id in paths and session_id not in stamps:
+                continue  # just moved, or removed: the next look will tell
+            is_new = session_id not in seen
             before, now = seen.pop(session_id, None), stamps.get(session_id)
             if before is not None and (now is None or before.is_another(now)):
                 followed.deleted(session_id)
-            elif now is not None:
-                if before != now or not before.is_settled:
-                    followed.missed(session_id)
-                seen[session_id] = now
+                continue
+            if is_new or before != now or (before is not None and not before.is_settled):
+                followed.missed(session_id)
+            seen[session_id] = now
 
     def _read_identity(self, path: Path) -> Identity:
         return Identity(*looking.read(path, path.name, loading.read_identity))

@@ -31,6 +31,7 @@ from sessionactor import (
     SessionRegistry,
     StorageError,
 )
+from sessionactor._scan import scan as _disk_scan
 
 WRITER = """
 async def main(directory):
@@ -200,6 +201,7 @@ async def test_an_owner_in_the_same_process_keeps_its_locks(tmp_path: Path) -> N
     async with SessionRegistry(tmp_path) as owning:
         session = await owning.start("a")
         await session.append("x", says(1))
+        await session.flush()
         for _ in range(3):
             async with SessionRegistry(tmp_path, read_only=True) as registry:
                 assert contents(await registry.session("a").messages()) == [1]
@@ -394,6 +396,28 @@ async def test_following_does_not_keep_the_owner_from_moving_the_file(tmp_path: 
                 await eventually(lambda: mirror.name == "name-11" and len(mirror.rows) == 13)
             assert writer.end() == 0
         assert sorted(path.suffix for path in tmp_path.glob("a_*")) == [".db"]
+
+
+async def test_a_listing_that_misses_a_file_which_is_moved(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    misses = [True]
+
+    def scan(*arguments: Any) -> Any:
+        found = _disk_scan(*arguments)
+        if misses[0]:
+            misses[0] = False
+            found.entries.clear()
+        return found
+
+    async with SessionRegistry(place, read_only=True) as registry:
+        session = registry.session("a")
+        assert len(await session.messages()) == 4
+        monkeypatch.setattr("sessionactor._disk.scan", scan)
+        (place / "a_n.db").rename(place / "a_moved.db")
+        assert len(await session.messages()) == 4
+        assert misses == [False]
+        assert session.name == "moved"
 
 
 async def test_ids_and_names_that_file_names_cannot_hold(tmp_path: Path) -> None:

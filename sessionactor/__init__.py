@@ -5,19 +5,21 @@ How a request travels, each layer importing only what stands above it:
     errors, records, events, changes, requests,
     words, names, times                                leaves
     codec, digest, schema, paging, rows, draft,
-    operations, deciding, text, terms, cursors,
-    catalog_events, catalog_rows, catalog_schema       pure
+    operations, deciding, projection, text, terms,
+    cursors, catalog_events, catalog_rows,
+    catalog_schema                                     pure
     files, ownership, sql, loading, reading, dumping,
     chapters, copying, opening, content, store,
     directory, scan, disk, settings,
     catalog_docs, catalog_writing, catalog_sql,
     catalog_queries, catalog_file, feed, indexer,
     sources, catalog                                   what touches the disk
-    mailbox                                            the queue in front of an actor
+    mailbox, pace, hub                                 the queue in front, the log behind an actor
     actor, capacity, copies, commands, activation      one session in use
-    arguments, batch, handle, browsing, editing,
-    turns, session                                     the handle: it knows whom to ask
-    supervisor, queries, finding, registry   where all of them meet
+    arguments, batch, subscription, handle, browsing,
+    editing, turns, session                            the handle: it knows whom to ask
+    supervisor, queries, finding, registry             where all of them meet
+    interchange, checkup                               to text files and back; what is wrong
 
     Session -> registry.ask -> mailbox -> actor -> store -> <id>_<name>.db
 """
@@ -76,6 +78,7 @@ from sessionactor._records import (
 )
 from sessionactor._registry import SessionRegistry
 from sessionactor._session import Session
+from sessionactor._subscription import Subscription
 from sessionactor._turns import Turn
 
 __version__ = "0.1.0"
@@ -124,6 +127,7 @@ __all__ = [
     "StaleRevisionError",
     "StateChanged",
     "StorageError",
+    "Subscription",
     "TargetExistsError",
     "Truncated",
     "Turn",

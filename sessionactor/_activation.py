@@ -29,6 +29,7 @@ from sessionactor._errors import (
     SessionNotFoundError,
     StorageError,
 )
+from sessionactor._hub import Hub
 from sessionactor._mailbox import Envelope, Mailbox
 from sessionactor._opening import Durability
 from sessionactor._records import SessionFile
@@ -58,6 +59,7 @@ class Surroundings:
     durability: Durability
     capacity: Capacity
     copies: Copies
+    hub: Hub
     catalog: Catalog | NoCatalog
     token: str
     """Says whose `running` is stored."""
@@ -88,6 +90,11 @@ class Activation:
     def running(self) -> bool:
         """Whether an actor serves the session now."""
         return self._store is not None
+
+    @property
+    def revision(self) -> int | None:
+        """The session's revision, while an actor serves it."""
+        return None if self._store is None else self._store.info().revision
 
     def give_way(self) -> None:
         """Let the actor end after its current group; what waits activates it again."""
@@ -137,6 +144,7 @@ class Activation:
             counters.commits += 1
             assert self._store is not None
             self._committed(self._store, decision)
+            self._around.hub.committed(self.session_id, decision.steps, decision.state)
 
     def _committed(self, store: Store, decision: Decision) -> None:
         if decision.steps:
@@ -151,6 +159,7 @@ class Activation:
     async def _open_for_requests(self) -> None:
         try:
             if await self._open_existing() is None:
+                self._around.hub.absent(self.session_id)
                 self._around.catalog.deleted(self.session_id)  # perhaps by other hands
                 raise self._not_found()
         except SessionError as error:
@@ -222,6 +231,8 @@ class Activation:
             deleted = await self._around.directory.remove(self.session_id)
             self._around.catalog.deleted(self.session_id)
             self._around.running.discard(self.session_id)
+            if deleted:
+                self._around.hub.deleted(self.session_id)
         finally:
             self._release_if_closed()
         self.mailbox.fail_requests(self._not_found())
@@ -252,11 +263,12 @@ class Activation:
             planned = self._around.directory.plan(self.session_id, name)
             assert self._store is not None
             with self._around.copies.moving(self.session_id):
-                write = Write((SetName(planned.name),))
-                self._committed(self._store, await self._store.commit([write]))
+                decision = await self._store.commit([Write((SetName(planned.name),))])
+                self._committed(self._store, decision)
                 await self._close(release=False)  # checkpoints the log, unless somebody reads it
                 await self._around.directory.rename(self.session_id, planned.name)
-                self._around.catalog.renamed(self.session_id, planned.name)
+            self._around.catalog.renamed(self.session_id, planned.name)
+            self._around.hub.renamed(self.session_id, decision.steps, decision.state)
         finally:
             self._release_if_closed()
 
@@ -316,6 +328,7 @@ class Activation:
         around.catalog.opened(info)
         if info.state != "running":
             around.running.discard(self.session_id)
+        around.hub.opened(self.session_id, info.revision, created=create)
 
     async def _close(self, *, release: bool = True, deleting: bool = False) -> None:
         store, self._store = self._store, None

@@ -81,6 +81,12 @@ class Finding:
             )
         return found[0]
 
+    async def find_by_prefix(self, prefix: str) -> list[SessionFile]:
+        """All sessions whose ids begin so, sorted by name, then id: for ids that are shortened."""
+        if not isinstance(prefix, str):
+            raise InvalidTypeError(f"a prefix is a str, not {type(prefix).__name__}")
+        return await self._usable().directory.starting(prefix)
+
     async def find(self, pattern: str) -> list[SessionFile]:
         """All sessions whose names match a glob such as `"crazy-*"`, sorted by name, then id.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,10 +20,12 @@ from sessionactor._settings import (
     DEFAULT_IDLE_TIMEOUT_S,
     DEFAULT_MAILBOX_SIZE,
     DEFAULT_MAX_MESSAGE_BYTES,
+    DEFAULT_SUBSCRIBER_BUFFER,
     Settings,
     affordable,
 )
 from sessionactor._store import OpenStore, open_store
+from sessionactor._subscription import Subscription
 from sessionactor._supervisor import Supervisor
 from sessionactor._text import TextOf
 
@@ -45,6 +48,8 @@ class SessionRegistry(Finding):
             `None`: never.
         mailbox_size: Requests that wait for one session before callers wait to get in.
         max_message_bytes: How large one encoded message may be.
+        subscriber_buffer: Events that may wait for a subscriber before it is told that it
+            lagged; 64 MiB of messages are as many.
         open_store: Opens a session's store: the seam for another one.
         catalog: Whether there is an index over all sessions: what listing, searching and all
             else that looks at more than one session needs. All registries of a directory
@@ -62,6 +67,7 @@ class SessionRegistry(Finding):
         idle_timeout_s: float | None = DEFAULT_IDLE_TIMEOUT_S,
         mailbox_size: int = DEFAULT_MAILBOX_SIZE,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        subscriber_buffer: int = DEFAULT_SUBSCRIBER_BUFFER,
         open_store: OpenStore = open_store,
         catalog: bool = True,
         text_of: TextOf | None = None,
@@ -73,6 +79,7 @@ class SessionRegistry(Finding):
             idle_timeout_s,
             mailbox_size,
             max_message_bytes,
+            subscriber_buffer,
             open_store,
             catalog,
             text_of,
@@ -82,6 +89,11 @@ class SessionRegistry(Finding):
 
     def __repr__(self) -> str:
         return f"<SessionRegistry {str(self._path) if self._path else 'in memory'!r}>"
+
+    @property
+    def max_message_bytes(self) -> int:
+        """How large one encoded message may be."""
+        return self._settings.max_message_bytes
 
     async def __aenter__(self) -> SessionRegistry:
         await self.open()
@@ -208,6 +220,11 @@ class SessionRegistry(Finding):
         envelope = await mailbox.put(request) if mailbox.full else mailbox.post(request)
         return await envelope.reply
 
+    def subscribe(self, session_id: str, since: int | None, agent_id: str | None) -> Subscription:
+        """Follow a session: what `Session.subscribe` calls."""
+        cursor = self._usable().follow(session_id)
+        return Subscription(partial(self.ask, session_id), cursor, session_id, since, agent_id)
+
     async def rename(self, session_id: str, name: str | None) -> None:
         """Give a session another name: what `Session.rename` calls."""
         if name is not None:
@@ -246,9 +263,7 @@ class SessionRegistry(Finding):
     def _handle(self, session_id: str) -> Session:
         handle = self._handles.get(session_id)
         if handle is None:
-            handle = self._handles[session_id] = Session(
-                self, session_id, self._settings.max_message_bytes
-            )
+            handle = self._handles[session_id] = Session(self, session_id, self.max_message_bytes)
         return handle
 
     def _new_id(self, session_id: str | None) -> str:

@@ -14,6 +14,7 @@ from sessionactor._text import TextOf
 DEFAULT_IDLE_TIMEOUT_S: Final = 60.0
 DEFAULT_MAILBOX_SIZE: Final = 1024
 DEFAULT_MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+DEFAULT_SUBSCRIBER_BUFFER: Final = 10_000
 _MOST_ACTIVE: Final = 512
 _DESCRIPTORS_EACH: Final = 3  # the database, its log and the log's index
 
@@ -32,6 +33,7 @@ class Settings:
     idle_timeout_s: float | None
     mailbox_size: int
     max_message_bytes: int
+    subscriber_buffer: int
     open_store: OpenStore
     catalog: bool
     text_of: TextOf | None
@@ -39,7 +41,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.durability not in ("full", "normal"):
             raise InvalidValueError(f'durability is "full" or "normal", not {self.durability!r}')
-        for what in ("max_active", "mailbox_size", "max_message_bytes"):
+        for what in ("max_active", "mailbox_size", "max_message_bytes", "subscriber_buffer"):
             value = getattr(self, what)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise InvalidTypeError(f"{what} is an int, not {type(value).__name__}")
@@ -73,6 +75,7 @@ __all__ = [
     "DEFAULT_IDLE_TIMEOUT_S",
     "DEFAULT_MAILBOX_SIZE",
     "DEFAULT_MAX_MESSAGE_BYTES",
+    "DEFAULT_SUBSCRIBER_BUFFER",
     "Settings",
     "affordable",
 ]

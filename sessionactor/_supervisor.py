@@ -29,8 +29,10 @@ from sessionactor._copying import Origin
 from sessionactor._directory import Directory, MemoryDirectory
 from sessionactor._disk import DiskDirectory
 from sessionactor._errors import RegistryClosedError, SessionBusyError, StorageError
+from sessionactor._hub import Cursor, Hub
 from sessionactor._indexer import Source
 from sessionactor._mailbox import Command, Mailbox
+from sessionactor._pace import Pace
 from sessionactor._records import RegistryStatistics, SessionFile
 from sessionactor._requests import ReadImage, ReadInfo, Request
 from sessionactor._settings import Settings
@@ -64,6 +66,8 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._token = secrets.token_hex(16)
+        self._pace = Pace(self._loop)
+        self._hub = Hub(self._pace, settings.subscriber_buffer)
         self._source: Source = MemorySource(self.directory, self._look)
         if isinstance(self.directory, DiskDirectory):
             self._source = DiskSource(self.directory)
@@ -74,6 +78,7 @@ class Supervisor:
             settings.durability,
             Capacity(settings.max_active, self._loop),
             Copies(self.directory),
+            self._hub,
             self.catalog,
             self._token,
         )
@@ -153,6 +158,7 @@ class Supervisor:
             self._group.start_soon(activation.run, name=f"sessionactor {session_id!r}")
         elif self._closing:
             self.check_open()
+        self._pace.asked = True
         return activation.mailbox
 
     async def command(self, session_id: str, command: Command | Request) -> Any:
@@ -191,6 +197,12 @@ class Supervisor:
     async def back_up(self, session_id: str, path: Path) -> None:
         """Write a copy of a session to a new file."""
         await self._around.copies.back_up(await self.origin(session_id), path)
+
+    def follow(self, session_id: str) -> Cursor:
+        """A place in the log of a session, from which all that is committed can be seen."""
+        activation = self._activations.get(session_id)
+        revision = None if activation is None else activation.revision
+        return self._hub.follow(session_id, revision)
 
     def is_active(self, session_id: str) -> bool:
         """Whether a session is in use, or just going out of it."""
@@ -287,6 +299,7 @@ class Supervisor:
                     self._stop_all()
             finally:
                 self._closing = True
+                self._hub.close()
                 with anyio.CancelScope(shield=True):
                     await self._around.copies.aclose()
                     await self.catalog.aclose()

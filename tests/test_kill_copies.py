@@ -22,7 +22,7 @@ SEEDING = f"""
 async def main(directory):
     async with SessionRegistry(directory) as registry:
         for session_id in ("origin", "moved", "worn"):
-            session = await registry.start(session_id, name="first")
+            session = await registry.start(session_id, name=session_id)
             for start in range(0, {ROWS}, 50):
                 messages = [{{"n": start + n + 1, "text": "x" * 3000}} for n in range(50)]
                 keys = [f"k{{start + n + 1}}" for n in range(50)]
@@ -106,7 +106,7 @@ class Journal:
     forking: dict[str, int | None] = field(default_factory=dict)
     forked: set[str] = field(default_factory=set)
     backed_up: set[str] = field(default_factory=set)
-    renamed: str = "first"
+    renamed: str = "moved"
     renaming: set[str | None] = field(default_factory=set)
     written: int = ROWS
     worn: list[int] = field(default_factory=lambda: list(range(1, ROWS + 1)))
@@ -228,8 +228,8 @@ async def check_moved(registry: SessionRegistry, directory: Path, journal: Journ
         assert connection.execute("SELECT name FROM session").fetchone() == (file.name,)
     assert await registry.find_by_name(file.name) == file
     # It can be renamed from there to where it was going.
-    await session.rename("first")
-    journal.renamed, journal.renaming = "first", set()
+    await session.rename("moved")
+    journal.renamed, journal.renaming = "moved", set()
 
 
 async def check_worn(registry: SessionRegistry, journal: Journal) -> None:

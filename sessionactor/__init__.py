@@ -5,15 +5,16 @@ How a request travels, each layer importing only what stands above it:
     errors, records, events, changes, requests,
     words, names, times                                leaves
     codec, digest, schema, paging, rows, draft,
-    operations, deciding                               pure
+    operations, deciding, projection                   pure
     files, ownership, sql, loading, reading, dumping,
     chapters, copying, opening, content, store,
     directory, scan, disk                              what touches the disk
-    mailbox                                            the queue in front of an actor
+    mailbox, pace, hub                                 the queue in front, the log behind an actor
     actor, capacity, copies, activation                one session in use
-    arguments, batch, handle, browsing, editing,
-    turns, session                                     the handle: it knows whom to ask
+    arguments, batch, subscription, handle, browsing,
+    editing, turns, session                            the handle: it knows whom to ask
     supervisor, registry                               where all of them meet
+    interchange, checkup                               to text files and back; what is wrong
 
     Session -> registry.ask -> mailbox -> actor -> store -> <id>_<name>.db
 """
@@ -71,6 +72,7 @@ from sessionactor._records import (
 )
 from sessionactor._registry import SessionRegistry
 from sessionactor._session import Session
+from sessionactor._subscription import Subscription
 from sessionactor._turns import Turn
 
 __version__ = "0.1.0"
@@ -118,6 +120,7 @@ __all__ = [
     "StaleRevisionError",
     "StateChanged",
     "StorageError",
+    "Subscription",
     "TargetExistsError",
     "Truncated",
     "Turn",

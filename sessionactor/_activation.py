@@ -27,6 +27,7 @@ from sessionactor._errors import (
     SessionNotFoundError,
     StorageError,
 )
+from sessionactor._hub import Hub
 from sessionactor._mailbox import Command, Envelope, Mailbox
 from sessionactor._opening import Durability
 from sessionactor._records import SessionFile
@@ -88,6 +89,7 @@ class Surroundings:
     durability: Durability
     capacity: Capacity
     copies: Copies
+    hub: Hub
     token: str
     """Says whose `running` is stored."""
     running: set[str] = field(default_factory=set)
@@ -116,6 +118,11 @@ class Activation:
     def running(self) -> bool:
         """Whether an actor serves the session now."""
         return self._store is not None
+
+    @property
+    def revision(self) -> int | None:
+        """The session's revision, while an actor serves it."""
+        return None if self._store is None else self._store.info().revision
 
     def give_way(self) -> None:
         """Let the actor end after its current group; what waits activates it again."""
@@ -163,9 +170,10 @@ class Activation:
         self._around.capacity.touch(self)
         if decision is not None:
             counters.commits += 1
-            self._committed(decision)
+            self._note_running(decision)
+            self._around.hub.committed(self.session_id, decision.steps, decision.state)
 
-    def _committed(self, decision: Decision) -> None:
+    def _note_running(self, decision: Decision) -> None:
         if decision.state.status.state == "running":
             self._around.running.add(self.session_id)
         else:
@@ -174,6 +182,7 @@ class Activation:
     async def _open_for_requests(self) -> None:
         try:
             if await self._open_existing() is None:
+                self._around.hub.absent(self.session_id)
                 raise self._not_found()
         except SessionError as error:
             self.mailbox.fail_requests(error)
@@ -241,6 +250,8 @@ class Activation:
             await self._close(release=False)
             deleted = await self._around.directory.remove(self.session_id)
             self._around.running.discard(self.session_id)
+            if deleted:
+                self._around.hub.deleted(self.session_id)
         finally:
             self._release_if_closed()
         self.mailbox.fail_requests(self._not_found())
@@ -258,9 +269,11 @@ class Activation:
             planned = self._around.directory.plan(self.session_id, name)
             assert self._store is not None
             with self._around.copies.moving(self.session_id):
-                self._committed(await self._store.commit([Write((SetName(planned.name),))]))
+                decision = await self._store.commit([Write((SetName(planned.name),))])
+                self._note_running(decision)
                 await self._close(release=False)  # checkpoints the log, unless somebody reads it
                 await self._around.directory.rename(self.session_id, planned.name)
+            self._around.hub.renamed(self.session_id, decision.steps, decision.state)
         finally:
             self._release_if_closed()
 
@@ -315,8 +328,10 @@ class Activation:
                 around.capacity.release(self)
                 self._release_if_closed()
         around.counters.activations += 1
-        if self._store.info().state != "running":
+        info = self._store.info()
+        if info.state != "running":
             around.running.discard(self.session_id)
+        around.hub.opened(self.session_id, info.revision, created=create)
 
     async def _close(self, *, release: bool = True) -> None:
         store, self._store = self._store, None

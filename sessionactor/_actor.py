@@ -71,7 +71,6 @@ class Actor:
 
     async def _commit(self, group: list[Envelope]) -> None:
         decision = await self._store.commit([envelope.content for envelope in group])
-        self._served(len(group), decision)
         self._committed = True
         for envelope, answer in zip(group, decision.answers, strict=True):
             reply = envelope.reply
@@ -81,6 +80,7 @@ class Actor:
                 reply.set_exception(answer)
             else:
                 reply.set_result(answer)
+        self._served(len(group), decision)
 
     async def _read(self, envelope: Envelope) -> None:
         if envelope.reply.done():  # the caller left, and a read has no other effect

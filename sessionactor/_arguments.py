@@ -159,6 +159,12 @@ class Arguments:
         """Such a string, or nothing."""
         return None if value is None else self.text(what, value)
 
+    def since(self, value: int | None) -> int | None:
+        """A revision, or nothing."""
+        if value is not None and self._integer("since", value) < 0:
+            raise self._value_error(f"since={value} is no revision: those begin at 0")
+        return value
+
     def cursor(self, value: object) -> int:
         """A cursor between chapters."""
         return self._integer("checkpoint_id", value)

@@ -52,6 +52,9 @@ class Directory(Protocol):
     async def glob(self, pattern: str) -> list[SessionFile]:
         """All sessions whose names match, sorted by name, then id."""
 
+    async def starting(self, prefix: str) -> list[SessionFile]:
+        """All sessions whose ids begin so, sorted by name, then id."""
+
     async def named(self, name: str) -> list[SessionFile]:
         """All sessions of that name, sorted by id."""
 
@@ -111,6 +114,9 @@ class MemoryDirectory:
 
     async def glob(self, pattern: str) -> list[SessionFile]:
         return matching(self._all(), pattern)
+
+    async def starting(self, prefix: str) -> list[SessionFile]:
+        return [file for file in matching(self._all(), "*") if file.session_id.startswith(prefix)]
 
     async def named(self, name: str) -> list[SessionFile]:
         return [file for file in matching(self._all(), "*") if file.name == name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fnmatch
 import logging
 import os
 import time
@@ -113,12 +114,28 @@ class DiskDirectory:
         return self.known(session_id)
 
     async def glob(self, pattern: str) -> list[SessionFile]:
+        def is_meant(entry: str) -> bool:
+            return fnmatch.fnmatchcase(names.parse_name(entry), pattern)
+
+        return await self._run(self._matching, pattern, await self._those(is_meant))
+
+    async def starting(self, prefix: str) -> list[SessionFile]:
+        def is_meant(entry: str) -> bool:
+            return names.parse_id(entry).startswith(prefix)
+
+        found = await self._run(self._matching, "*", await self._those(is_meant))
+        return [file for file in found if file.session_id.startswith(prefix)]
+
+    async def _those(self, is_meant: Callable[[str], bool]) -> list[str]:
+        """The entries that are meant, looked at, and those of which only their files tell."""
         if self._is_outdated():
             await self._rescan()
-        await self._check(
-            [entry for entry in self._entries.values() if entry not in self._verified]
+        every = list(self._entries.values())
+        found = await self._run(
+            lambda: [entry for entry in every if names.is_cut(entry) or is_meant(entry)]
         )
-        return await self._run(self._matching, pattern, list(self._entries.values()))
+        await self._check([entry for entry in found if entry not in self._verified])
+        return found
 
     async def named(self, name: str) -> list[SessionFile]:
         if self._is_outdated():

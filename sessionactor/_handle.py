@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 from sessionactor._arguments import Arguments
 from sessionactor._records import SessionFile
 from sessionactor._requests import Operation, Write
+from sessionactor._subscription import Subscription
 
 
 class Asked(Protocol):
@@ -31,6 +32,9 @@ class Asked(Protocol):
 
     async def back_up(self, session_id: str, path: Path) -> None:
         """Write a copy of a session to a new file."""
+
+    def subscribe(self, session_id: str, since: int | None, agent_id: str | None) -> Subscription:
+        """Follow a session from now on, or from a revision on; no I/O."""
 
     def file_of(self, session_id: str) -> SessionFile:
         """Where the session lives; no I/O."""

@@ -27,6 +27,7 @@ SIDE_FILES = (LOG_SUFFIX, "-shm", "-journal")
 LOCK_FILE = ".sessionactor.lock"
 DRAFT_SUFFIX = ".draft"
 PART_SUFFIX = ".part"
+EXPORT_SUFFIX = ".jsonl"
 MAX_CHARACTERS = 200
 
 # A directory entry holds 255 bytes: two parts, "_", ".db" and the longest side suffix.
@@ -36,6 +37,7 @@ _SHORT_NAMES = 20
 _RESERVED = frozenset("%~/\\*?[]")
 _PLAIN_ID = re.compile(rf"[a-z0-9-]{{1,{_PART_BYTES}}}")
 _PLAIN_NAME = re.compile(rf"[a-z0-9_-]{{1,{_PART_BYTES}}}")
+_PLAIN_EXPORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9@+=,._-]*")
 # A file must not change its name with the interpreter: the one table that never grows.
 _UNICODE = unicodedata.ucd_3_2_0
 _Rule: TypeAlias = Callable[[str], bool]
@@ -97,6 +99,29 @@ def file_name(session_id: str, name: str) -> str:
 def draft_name(part: str) -> str:
     """The name under which the file of an id part is prepared, invisible as a session."""
     return f".{part_hash(part):0{_HASH_HEX}x}{DRAFT_SUFFIX}"
+
+
+def export_name(session_id: str, *, plain: bool = False) -> str:
+    """The name of the file that a session is exported to, one to one.
+
+    `plain`: the id as it is, where every file system takes it; two such names may differ in
+    nothing but upper and lower case.
+    """
+    if plain and _PLAIN_EXPORT.fullmatch(session_id):
+        return session_id + EXPORT_SUFFIX
+    return id_part(session_id) + EXPORT_SUFFIX
+
+
+def exported_id(entry: str) -> str | None:
+    """The id of the session that a file of that name is an export of, if the name can tell."""
+    stem = entry.removesuffix(EXPORT_SUFFIX)
+    ids = (_unescape(stem, id_part), stem)
+    return next((text for text in ids if text is not None and _can_be_id(text)), None)
+
+
+def is_export_of(session_id: str, entry: str) -> bool:
+    """Whether a file of that name can be an export of that session, of this package or not."""
+    return entry in (session_id + EXPORT_SUFFIX, export_name(session_id)) and _can_be_id(session_id)
 
 
 def part_file_name() -> str:
@@ -193,6 +218,13 @@ def _unescape(part: str, escape: _Part) -> str | None:
     except (UnicodeError, InvalidNameError):
         return None
     return text if escape(text) == part else None
+
+
+def _can_be_id(text: str) -> bool:
+    try:
+        return check(text, "id") == text
+    except InvalidNameError:
+        return False
 
 
 def _percent(text: str) -> str:

@@ -128,6 +128,17 @@ class Ownership:
                     os.unlink(directory / entry)
                     fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, _byte(hashed))
 
+    def stale_drafts(self) -> list[str]:
+        """The drafts that creators left behind when they died."""
+        hashes = {entry: names.parse_draft(entry) for entry in os.listdir(self._path.parent)}
+        with _guard:
+            owned = set(map(names.part_hash, self._file.owners))
+            return [
+                entry
+                for entry, hashed in hashes.items()
+                if hashed is not None and hashed not in owned and not self._holder(_byte(hashed))
+            ]
+
     def _unlock(self, part: str) -> None:
         start = _byte(names.part_hash(part))
         fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -26,11 +27,13 @@ from sessionactor._opening import Durability
 from sessionactor._records import RegistryStatistics, SessionFile
 from sessionactor._session import Session
 from sessionactor._store import OpenStore, open_store
+from sessionactor._subscription import Subscription
 from sessionactor._supervisor import Supervisor
 
 DEFAULT_IDLE_TIMEOUT_S: Final = 60.0
 DEFAULT_MAILBOX_SIZE: Final = 1024
 DEFAULT_MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
+DEFAULT_SUBSCRIBER_BUFFER: Final = 10_000
 _MOST_ACTIVE: Final = 512
 _DESCRIPTORS_EACH: Final = 3  # the database, its log and the log's index
 _DIRECTORY_THREADS: Final = 2
@@ -54,6 +57,8 @@ class SessionRegistry:
             `None`: never.
         mailbox_size: Requests that wait for one session before callers wait to get in.
         max_message_bytes: How large one encoded message may be.
+        subscriber_buffer: Events that may wait for a subscriber before it is told that it
+            lagged; 64 MiB of messages are as many.
         open_store: Opens a session's store: the seam for another one.
     """
 
@@ -66,6 +71,7 @@ class SessionRegistry:
         idle_timeout_s: float | None = DEFAULT_IDLE_TIMEOUT_S,
         mailbox_size: int = DEFAULT_MAILBOX_SIZE,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        subscriber_buffer: int = DEFAULT_SUBSCRIBER_BUFFER,
         open_store: OpenStore = open_store,
     ) -> None:
         if durability not in ("full", "normal"):
@@ -76,6 +82,7 @@ class SessionRegistry:
             ("max_active", max_active),
             ("mailbox_size", mailbox_size),
             ("max_message_bytes", max_message_bytes),
+            ("subscriber_buffer", subscriber_buffer),
         ):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise InvalidTypeError(f"{what} is an int, not {type(value).__name__}")
@@ -92,7 +99,8 @@ class SessionRegistry:
         self._max_active = max_active
         self._idle_timeout_s = idle_timeout_s
         self._mailbox_size = mailbox_size
-        self._max_message_bytes = max_message_bytes
+        self.max_message_bytes = max_message_bytes
+        self._subscriber_buffer = subscriber_buffer
         self._open_store = open_store
         self._supervisor: Supervisor | None = None
         self._handles: WeakValueDictionary[str, Session] = WeakValueDictionary()
@@ -249,6 +257,12 @@ class SessionRegistry:
             )
         return found[0]
 
+    async def find_by_prefix(self, prefix: str) -> list[SessionFile]:
+        """All sessions whose ids begin so, sorted by name, then id: for ids that are shortened."""
+        if not isinstance(prefix, str):
+            raise InvalidTypeError(f"a prefix is a str, not {type(prefix).__name__}")
+        return await self._usable().directory.starting(prefix)
+
     async def find(self, pattern: str) -> list[SessionFile]:
         """All sessions whose names match a glob such as `"crazy-*"`, sorted by name, then id.
 
@@ -270,6 +284,11 @@ class SessionRegistry:
         mailbox = supervisor.mailbox(session_id)
         envelope = await mailbox.put(request) if mailbox.full else mailbox.post(request)
         return await envelope.reply
+
+    def subscribe(self, session_id: str, since: int | None, agent_id: str | None) -> Subscription:
+        """Follow a session: what `Session.subscribe` calls."""
+        cursor = self._usable().follow(session_id)
+        return Subscription(partial(self.ask, session_id), cursor, session_id, since, agent_id)
 
     async def rename(self, session_id: str, name: str | None) -> None:
         """Give a session another name: what `Session.rename` calls."""
@@ -309,7 +328,7 @@ class SessionRegistry:
     def _handle(self, session_id: str) -> Session:
         handle = self._handles.get(session_id)
         if handle is None:
-            handle = self._handles[session_id] = Session(self, session_id, self._max_message_bytes)
+            handle = self._handles[session_id] = Session(self, session_id, self.max_message_bytes)
         return handle
 
     def _new_id(self, session_id: str | None) -> str:
@@ -340,6 +359,7 @@ class SessionRegistry:
             self._max_active,
             self._idle_timeout_s,
             self._mailbox_size,
+            self._subscriber_buffer,
         )
 
 

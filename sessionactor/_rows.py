@@ -26,17 +26,35 @@ def decoded(stored: Sequence[StoredRow], on_corrupt: OnCorrupt, session_id: str)
     rows = []
     for row in stored:
         try:
-            rows += _rows([row], [decode(row[2])])
-        except _CORRUPT as error:
-            if on_corrupt == "skip":
-                continue
-            raise CorruptRowError(
-                f"row {row[0]} of session {session_id!r} cannot be decoded ({error});"
-                ' on_corrupt="skip" passes over it',
-                db_id=row[0],
-                session_id=session_id,
-            ) from error
+            rows.append(decoded_one(row, session_id))
+        except CorruptRowError:
+            if on_corrupt == "raise":
+                raise
     return rows
+
+
+def decoded_one(stored: StoredRow, session_id: str) -> Row:
+    """A stored row as calls return it.
+
+    Raises:
+        CorruptRowError: it cannot be decoded.
+    """
+    db_id, agent_id, data, at, mark, keep_from, key, parent, turn, revision, updated = stored
+    try:
+        if type(agent_id) is not str:
+            raise UndecodableError("its agent is not text")
+        return Row(
+            *(db_id, agent_id, decode(data), from_microseconds(at), mark == 1),
+            *(keep_from, key, parent, turn, revision),
+            None if updated is None else from_microseconds(updated),
+        )
+    except _CORRUPT as error:
+        raise CorruptRowError(
+            f"row {db_id} of session {session_id!r} cannot be decoded ({error});"
+            ' on_corrupt="skip" passes over it',
+            db_id=db_id,
+            session_id=session_id,
+        ) from error
 
 
 _CORRUPT: Final = (UndecodableError, TypeError, ValueError, OverflowError, OSError)

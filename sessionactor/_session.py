@@ -12,6 +12,7 @@ from sessionactor._handle import Asked
 from sessionactor._records import CompactReport, SessionInfo
 from sessionactor._requests import Compact, ReadInfo, ReadRevision
 from sessionactor._rows import session_info
+from sessionactor._subscription import Subscription
 from sessionactor._turns import Turns
 
 
@@ -69,6 +70,34 @@ class Session(Turns, Browsing):
     async def revision(self) -> int:
         """The session's revision: one up with every committed mutation."""
         return cast(int, await self._ask(ReadRevision()))
+
+    def subscribe(self, *, since: int | None = None, agent_id: str | None = None) -> Subscription:
+        """What happens to the session, as it is committed: an async iterator of events.
+
+        From this call on; with `since` a revision first what happened after that, with no gap
+        and no repetition where the two meet. What is read from the past is the difference that
+        it made: a row that was updated comes as it is now, one that is gone does not come.
+
+        It outlives passivation, renaming, crashes and failures of the disk, and ends with
+        `Deleted`. One who is slower than the writers for long is given what waits for it, then
+        `Lagged`, and nothing more: subscribe again, `since` its revision. When the registry is
+        closed it ends, after all that was committed.
+
+        Args:
+            since: Up to which revision all is known already: 0 for nothing, the newest event's
+                to go on after it.
+            agent_id: Only this agent's rows are told of; removals, and what concerns the session
+                as a whole, are all the same.
+
+        Raises:
+            InvalidValueError: `since` is negative; when first awaited, ahead of the session.
+            RegistryClosedError: the registry is not open.
+        """
+        return self._asked.subscribe(
+            self._session_id,
+            self._arguments.since(since),
+            self._arguments.optional_text("agent_id", agent_id),
+        )
 
     async def rename(self, name: str | None) -> None:
         """Give the session another name, which moves its file; `None`: a generated one.

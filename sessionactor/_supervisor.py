@@ -23,8 +23,10 @@ from sessionactor._copies import Copies
 from sessionactor._copying import Origin
 from sessionactor._directory import Directory
 from sessionactor._errors import RegistryClosedError, SessionBusyError
+from sessionactor._hub import Cursor, Hub
 from sessionactor._mailbox import Command, Mailbox
 from sessionactor._opening import Durability
+from sessionactor._pace import Pace
 from sessionactor._records import RegistryStatistics, SessionFile
 from sessionactor._requests import ReadImage, ReadInfo, Request
 from sessionactor._store import OpenStore, join_threads
@@ -45,6 +47,7 @@ class Supervisor:
         max_active: int,
         idle_timeout_s: float | None,
         mailbox_size: int,
+        subscriber_buffer: int,
     ) -> None:
         self.directory = directory
         self._registry = registry
@@ -53,12 +56,15 @@ class Supervisor:
         self._mailbox_size = mailbox_size
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
+        self._pace = Pace(self._loop)
+        self._hub = Hub(self._pace, subscriber_buffer)
         self._around = Surroundings(
             directory,
             open_store,
             durability,
             Capacity(max_active, self._loop),
             Copies(directory),
+            self._hub,
             secrets.token_hex(16),
         )
         self._activations: dict[str, Activation] = {}
@@ -137,6 +143,7 @@ class Supervisor:
             self._group.start_soon(activation.run, name=f"sessionactor {session_id!r}")
         elif self._closing:
             self.check_open()
+        self._pace.asked = True
         return activation.mailbox
 
     async def command(self, session_id: str, command: Command | Request) -> Any:
@@ -167,6 +174,12 @@ class Supervisor:
     async def back_up(self, session_id: str, path: Path) -> None:
         """Write a copy of a session to a new file."""
         await self._around.copies.back_up(await self.origin(session_id), path)
+
+    def follow(self, session_id: str) -> Cursor:
+        """A place in the log of a session, from which all that is committed can be seen."""
+        activation = self._activations.get(session_id)
+        revision = None if activation is None else activation.revision
+        return self._hub.follow(session_id, revision)
 
     def is_active(self, session_id: str) -> bool:
         """Whether a session is in use, or just going out of it."""
@@ -218,6 +231,7 @@ class Supervisor:
                     self._stop_all()
             finally:
                 self._closing = True
+                self._hub.close()
                 with anyio.CancelScope(shield=True):
                     await self._around.copies.aclose()
                     await self.directory.aclose()

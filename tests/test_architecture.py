@@ -9,25 +9,32 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 import sessionactor
+import sessionactor.checkup
+import sessionactor.cli
+import sessionactor.interchange
 
 PACKAGE = Path(sessionactor.__file__).parent
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path.stem.removeprefix("_") for path in PACKAGE.glob("_[a-z]*.py"))
 FILES = sorted(PACKAGE.rglob("*.py"))
+BETWEEN = {"checkup", "interchange"}
+"""Packages that are layers of their own: above the edges, not among them."""
+WITH_A_MAP = [sessionactor.checkup, sessionactor.cli, sessionactor.interchange]
 
 
-def layers() -> list[list[str]]:
-    """The modules as the package's docstring lists them: a layer a row, top to bottom."""
-    assert sessionactor.__doc__ is not None
+def layers(package: ModuleType = sessionactor) -> list[list[str]]:
+    """The modules as a package's docstring lists them: a layer a row, top to bottom."""
+    assert package.__doc__ is not None
     rows: list[list[str]] = []
     going_on = False
-    for line in sessionactor.__doc__.splitlines():
-        found = re.fullmatch(r" {4}([a-z]+(?:, [a-z]+)*)(,?)(?: {2,}\S.*)?", line)
+    for line in package.__doc__.splitlines():
+        found = re.fullmatch(r" {4}([a-z_]+(?:, [a-z_]+)*)(,?)(?: {2,}\S.*)?", line)
         if found:
             words = found[1].split(", ")
             if going_on:
@@ -38,9 +45,14 @@ def layers() -> list[list[str]]:
     return rows
 
 
-def order() -> list[str]:
+def folder(package: ModuleType) -> Path:
+    assert package.__file__ is not None
+    return Path(package.__file__).parent
+
+
+def order(package: ModuleType = sessionactor) -> list[str]:
     """All modules, each after everything that it may import."""
-    return [module for layer in layers() for module in layer]
+    return [module for layer in layers(package) for module in layer]
 
 
 @cache
@@ -87,19 +99,42 @@ def strings(path: Path) -> Iterator[str]:
 
 
 def test_the_map_at_the_door_has_the_layers_of_the_design() -> None:
-    first_of_each = ["errors", "codec", "files", "mailbox", "actor", "arguments", "supervisor"]
+    first_of_each = [
+        *("errors", "codec", "files", "mailbox", "actor", "arguments", "supervisor"),
+        "interchange",
+    ]
     assert [layer[0] for layer in layers()] == first_of_each
-    assert layers()[-1][-1] == "registry"
+    assert layers()[-2][-1] == "registry"
+    assert set(layers()[-1]) == BETWEEN
 
 
 def test_every_module_has_its_place_on_the_map() -> None:
-    assert sorted(order()) == MODULES
+    assert sorted(order()) == sorted([*MODULES, *BETWEEN])
+    for package in WITH_A_MAP:
+        rooms = [path.stem.removeprefix("_") for path in folder(package).glob("_[a-z]*.py")]
+        assert sorted(order(package)) == sorted(rooms)
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_stands_above_it(module: str) -> None:
     above = order()[: order().index(module)]
     assert own_imports(module) <= set(above)
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [(package, module) for package in WITH_A_MAP for module in order(package)],
+)
+def test_a_module_of_a_package_imports_only_what_stands_above_it(
+    package: ModuleType, module: str
+) -> None:
+    above = order(package)[: order(package).index(module)]
+    own = f"{package.__name__}._"
+    for name in imports(folder(package) / f"_{module}.py"):
+        if name.startswith(own):
+            assert name.removeprefix(own).split(".")[0] in above
+        elif name.startswith("sessionactor") and package.__name__.split(".")[1] in BETWEEN:
+            assert name == "sessionactor" or name.split(".")[1].startswith("_"), name
 
 
 def test_no_module_imports_from_the_package_root_or_from_an_edge() -> None:
@@ -110,12 +145,21 @@ def test_no_module_imports_from_the_package_root_or_from_an_edge() -> None:
 
 
 def test_edges_import_no_other_edge() -> None:
-    edges = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
-    assert "testing" in edges
+    packages = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    edges = packages - BETWEEN
+    assert {"cli", "testing"} <= edges
     for edge in edges:
         for path in (PACKAGE / edge).rglob("*.py"):
             found = {name.split(".")[1] for name in imports(path) if name.count(".")}
             assert not found & (edges - {edge}), path
+
+
+def test_the_command_line_stands_on_public_names_alone() -> None:
+    for path in (PACKAGE / "cli").rglob("*.py"):
+        for name in imports(path):
+            package, *parts = name.split(".")
+            if package == "sessionactor" and parts[:1] != ["cli"]:
+                assert not any(re.match(r"_[a-z]", part) for part in parts), f"{path}: {name}"
 
 
 def test_only_the_store_imports_aiosqlite() -> None:
@@ -208,7 +252,10 @@ def test_the_door_reexports_and_does_nothing_else() -> None:
 
 PUBLIC = [
     (module, name)
-    for module in ("sessionactor", "sessionactor.testing")
+    for module in (
+        *("sessionactor", "sessionactor.checkup", "sessionactor.interchange"),
+        "sessionactor.testing",
+    )
     for name in importlib.import_module(module).__all__
 ]
 

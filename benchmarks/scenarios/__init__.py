@@ -8,6 +8,7 @@ searching     search, and the making of its index
 cataloguing   appends beside the catalog; the catalog after a kill
 subscribing   appends beside subscribers
 copying       forks, backups, compacting
+exchanging    JSON Lines out and in
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from benchmarks.harness import Section
 from benchmarks.scenarios.appending import appends_1, appends_100, latency, many_sessions
 from benchmarks.scenarios.cataloguing import catalog, catching_up
 from benchmarks.scenarios.copying import copying
+from benchmarks.scenarios.exchanging import exchanging
 from benchmarks.scenarios.lifetimes import many_files, passivated
 from benchmarks.scenarios.listing import listing
 from benchmarks.scenarios.reading import beside_a_reader, chapters, reads
@@ -44,6 +46,7 @@ SCENARIOS: dict[str, Callable[[Settings], Awaitable[list[Section]]]] = {
         catching_up,
         subscribers,
         copying,
+        exchanging,
     )
 }
 """By the names that `--only` takes."""

@@ -21,8 +21,8 @@ _PAUSE_S: Final = 0.005
 class Audience:
     """Subscribers of one session, and how much they have heard."""
 
-    def __init__(self, session: Session, size: int) -> None:
-        self.session, self.size = session, size
+    def __init__(self, registry: SessionRegistry, session: Session, size: int) -> None:
+        self.registry, self.session, self.size = registry, session, size
         self.expected = 0
         self.heard = 0
         self._all = asyncio.Event()
@@ -56,7 +56,7 @@ class Audience:
 async def _audience(size: int) -> AsyncIterator[Audience]:
     with data_directory() as directory:
         async with SessionRegistry(directory) as registry:
-            audience = Audience(await registry.start("s"), size)
+            audience = Audience(registry, await registry.start("s"), size)
             listening = [asyncio.create_task(audience.listen()) for _ in range(size)]
             await audience.append()
             await audience.rest()
@@ -69,9 +69,26 @@ async def _audience(size: int) -> AsyncIterator[Audience]:
 async def subscribers(settings: Settings) -> list[Section]:
     """An append to a session that many follow."""
 
-    async def append(size: int) -> float:
+    async def busy(size: int) -> float:
+        async with _audience(size) as audience:
+            return await milliseconds(audience.append, 10 * settings.repetitions)
+
+    async def rested(size: int) -> float:
         async with _audience(size) as audience:
             return await milliseconds(audience.append, settings.repetitions, audience.rest)
+
+    async def elsewhere(size: int) -> float:
+        async with _audience(size) as audience:
+
+            async def prepare() -> None:
+                await audience.append()
+                await audience.rest()
+
+            quiet = await audience.registry.start("quiet")
+            message = message_of(300)
+            return await milliseconds(
+                lambda: quiet.append(AGENT, message), settings.repetitions, prepare
+            )
 
     async def heard(size: int) -> float:
         async with _audience(size) as audience:
@@ -82,21 +99,41 @@ async def subscribers(settings: Settings) -> list[Section]:
 
             return await milliseconds(append, max(3, settings.repetitions // 10), audience.rest)
 
-    many, none = f"{settings.subscribers:,} subscribers", "no subscribers"
+    size = settings.subscribers
+    many, none = f"{size:,} subscribers", "no subscribers"
+    of_other = f"{none}, but {size:,} of another session heard of something just now"
+    target = Target(none, at_most=ADDED)
     return [
         await compare(
-            f"An append to a session with {many}, 300 B",
+            f"Appends, one after another, to a session with {many}, 300 B",
             "ms",
-            {many: lambda: append(settings.subscribers), none: lambda: append(0)},
+            {many: lambda: busy(size), none: lambda: busy(0)},
             rounds=settings.rounds,
             ours=many,
-            targets=[Target(none, at_most=ADDED)],
-            note="Until its caller has the answer; all subscribers have heard of the one before.",
+            targets=[target],
+            note="Until the caller has the answer. The subscribers fall behind.",
+        ),
+        await compare(
+            f"An append to a session with {many} that have heard of everything, 300 B",
+            "ms",
+            {
+                many: lambda: rested(size),
+                of_other: lambda: elsewhere(size),
+                none: lambda: rested(0),
+            },
+            rounds=settings.rounds,
+            ours=many,
+            targets=[target, Target(of_other, at_most=ADDED)],
+            note=(
+                f"Until the caller has the answer. Nothing happens for {_PAUSE_S * 1000:g} ms"
+                " before it. The second row is what it costs that the process did something else"
+                " before."
+            ),
         ),
         await compare(
             f"Until all of {many} have heard of an append, 300 B",
             "ms",
-            {many: lambda: heard(settings.subscribers), "one": lambda: heard(1)},
+            {many: lambda: heard(size), "one": lambda: heard(1)},
             rounds=settings.rounds,
             ours=many,
             note="For information; everything runs in one event loop.",

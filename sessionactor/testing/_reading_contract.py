@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from sessionactor._session import Session
-from sessionactor.testing._scenario import Scenarios, ids, in_session, said, says
-from sessionactor.testing._writing_contract import raised
+from sessionactor.testing._scenario import Scenarios, ids, in_session, raised, said, says
 
 
 class ReadingContract(Scenarios):

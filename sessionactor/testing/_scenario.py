@@ -59,6 +59,15 @@ def ids(rows: Iterable[Row]) -> list[int]:
     return [row.db_id for row in rows]
 
 
+async def raised(call: Awaitable[object]) -> Exception | None:
+    """The error of an awaited call; `None` where it returned."""
+    try:
+        await call
+    except Exception as error:
+        return error
+    return None
+
+
 def _test(
     scenario: Callable[..., Awaitable[None]], play: Callable[[_C], Coroutine[Any, Any, None]]
 ) -> Callable[[_C], None]:
@@ -71,4 +80,4 @@ def _test(
     return test
 
 
-__all__ = ["Scenarios", "ids", "in_loop", "in_session", "said", "says"]
+__all__ = ["Scenarios", "ids", "in_loop", "in_session", "raised", "said", "says"]

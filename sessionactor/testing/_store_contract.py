@@ -12,16 +12,20 @@ from sessionactor._errors import (
     RegistryClosedError,
     SessionExistsError,
     SessionNotFoundError,
+    TurnClosedError,
+    TurnOpenError,
 )
-from sessionactor._records import Row
+from sessionactor._records import Row, SessionInfo
 from sessionactor._registry import SessionRegistry
 from sessionactor._session import Session
+from sessionactor.testing._editing_contract import EditingContract
 from sessionactor.testing._reading_contract import ReadingContract
-from sessionactor.testing._scenario import ids, in_loop, said, says
-from sessionactor.testing._writing_contract import WritingContract, raised
+from sessionactor.testing._scenario import ids, in_loop, raised, said, says
+from sessionactor.testing._turns_contract import TurnsContract
+from sessionactor.testing._writing_contract import WritingContract
 
 
-class SessionContract(WritingContract, ReadingContract):
+class SessionContract(WritingContract, EditingContract, TurnsContract, ReadingContract):
     """What everything that answers as a `Session` does: subclass it for a transport.
 
     Name the subclass `Test…`, and give `open_session`: each test enters it for one new and
@@ -65,6 +69,10 @@ class StoreContract(SessionContract):
             await session.append("a", says(4), key="4", parent="p")
             await session.truncate_from(4)
             await session.save_metadata({"k": "v"})
+            await session.set_context(room_id="r")
+            await session.set_agent_alias("alias")
+            await session.update(2, says("two"))
+            await session.set_state("error", "t")
             before = await _everything(session)
             assert await registry.stop("s") is True
             assert registry.whereis("s") is None
@@ -74,6 +82,33 @@ class StoreContract(SessionContract):
             assert await session.append("a", says(4), key="4", parent="p") == 4
             assert await session.append("a", says(5), expected_head=3) == 5
             assert await session.revision() == before[0] + 1
+
+    @in_loop
+    async def test_stopping_keeps_an_open_turn(self) -> None:
+        async with self.open_registry() as registry:
+            session = await registry.start("s")
+            async with session.turn("closed", agent_id="a") as closed:
+                await closed.append(says("before"))
+            async with session.turn("t", agent_id="a") as turn:
+                await turn.append(says(1))
+                running = await session.info()
+                await registry.stop("s")
+                assert await session.info() == running
+                assert running.state == "running"
+                assert await session.interrupted_turn() == []
+                error = await raised(session.turn("u", agent_id="a").__aenter__())
+                assert isinstance(error, TurnOpenError)
+                await registry.stop("s")
+                assert await turn.append(says(2)) == 3
+                await registry.stop("s")
+            await registry.stop("s")
+            assert (await session.info()).state == "idle"
+            assert isinstance(await raised(turn.append(says("late"))), TurnClosedError)
+            assert isinstance(await raised(closed.append(says("late"))), TurnClosedError)
+            rows = await session.messages()
+            assert [(row.message["content"], row.turn) for row in rows] == [
+                ("before", "closed"), (1, "t"), (2, "t"),
+            ]  # fmt: skip
 
     @in_loop
     async def test_stop_tells_what_was_there(self) -> None:
@@ -157,7 +192,7 @@ class StoreContract(SessionContract):
             assert await registry.delete("s") is await registry.exists("s") is False
             assert isinstance(await raised(session.messages()), SessionNotFoundError)
             await registry.start("s")
-            assert await _everything(session) == (0, [], {}, [[]])
+            assert (await _everything(session))[:4] == (0, [], {}, [[]])
             assert await session.append("a", says("other"), key="k") == 1
 
     @in_loop
@@ -178,10 +213,12 @@ class StoreContract(SessionContract):
         async with self.open_registry() as registry:
             session = await registry.start("s", name="old")
             await session.append("a", says(1), key="k")
-            revision, *everything = await _everything(session)
+            revision, *everything, _ = await _everything(session)
             await session.rename("new")
             assert session.name == "new"
-            assert await _everything(session) == (revision + 1, *everything)
+            after = await _everything(session)
+            assert after[:4] == (revision + 1, *everything)
+            assert after[4].name == "new"
             await session.rename("new")  # as it is
             assert await session.revision() == revision + 1
             assert await registry.find("old") == []
@@ -198,7 +235,7 @@ class StoreContract(SessionContract):
         assert isinstance(await raised(registry.start("s")), RegistryClosedError)
 
 
-_Everything = tuple[int, list[Row], dict[str, str | None], list[list[int]]]
+_Everything = tuple[int, list[Row], dict[str, str | None], list[list[int]], SessionInfo]
 
 
 async def _everything(session: Session) -> _Everything:
@@ -207,6 +244,7 @@ async def _everything(session: Session) -> _Everything:
         await session.messages(),
         await session.get_metadata(),
         [ids(page.rows) async for page in session.chapters()],
+        await session.info(),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +14,7 @@ from sessionactor._errors import (
     StaleRevisionError,
 )
 from sessionactor._session import Session
-from sessionactor.testing._scenario import Scenarios, ids, in_session, said, says
+from sessionactor.testing._scenario import Scenarios, ids, in_session, raised, said, says
 
 
 class WritingContract(Scenarios):
@@ -269,13 +268,4 @@ class WritingContract(Scenarios):
         assert said(await session.messages()) == list(range(6))
 
 
-async def raised(call: Awaitable[object]) -> Exception | None:
-    """The error of an awaited call; `None` where it returned."""
-    try:
-        await call
-    except Exception as error:
-        return error
-    return None
-
-
-__all__ = ["WritingContract", "raised"]
+__all__ = ["WritingContract"]

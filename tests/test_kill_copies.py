@@ -116,25 +116,34 @@ class Journal:
         for line in lines:
             kind, *what = json.loads(line)
             self.counts[kind] = self.counts.get(kind, 0) + 1
-            match kind, what:
-                case "forking", [session_id, before]:
-                    self.forking[session_id] = before
-                case "forked", [session_id, _]:
-                    self.forked.add(session_id)
-                case "deleting", [session_id]:
-                    self.forked.discard(session_id)
-                case "deleted", [session_id]:
-                    del self.forking[session_id]
-                case "renaming", [name]:
-                    self.renaming = {name}
-                case "renamed", [name]:
-                    self.renamed, self.renaming = name, set()
-                case "worn", [db_id]:
-                    self.worn.append(db_id)
-                case "written", [n]:
-                    self.written = n
-                case "backed up", [session_id]:
-                    self.backed_up.add(session_id)
+            getattr(self, f"_{kind.replace(' ', '_')}", lambda *_: None)(*what)
+
+    def _forking(self, session_id: str, before: int | None) -> None:
+        self.forking[session_id] = before
+
+    def _forked(self, session_id: str, _: int | None) -> None:
+        self.forked.add(session_id)
+
+    def _deleting(self, session_id: str) -> None:
+        self.forked.discard(session_id)
+
+    def _deleted(self, session_id: str) -> None:
+        del self.forking[session_id]
+
+    def _renaming(self, name: str | None) -> None:
+        self.renaming = {name}
+
+    def _renamed(self, name: str) -> None:
+        self.renamed, self.renaming = name, set()
+
+    def _worn(self, db_id: int) -> None:
+        self.worn.append(db_id)
+
+    def _written(self, n: int) -> None:
+        self.written = n
+
+    def _backed_up(self, session_id: str) -> None:
+        self.backed_up.add(session_id)
 
 
 def killed_after(running: Process, lines: int) -> list[str]:

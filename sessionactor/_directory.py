@@ -37,6 +37,9 @@ class Directory(Protocol):
     def release(self, session_id: str) -> None:
         """Give a session up."""
 
+    def holder(self, part: str) -> int | None:
+        """The process that owns the session of an id part; in any thread."""
+
     def known(self, session_id: str) -> SessionFile | None:
         """The session's file as far as the index knows; no I/O."""
 
@@ -51,6 +54,9 @@ class Directory(Protocol):
 
     async def glob(self, pattern: str) -> list[SessionFile]:
         """All sessions whose names match, sorted by name, then id."""
+
+    async def starting(self, prefix: str) -> list[SessionFile]:
+        """All sessions whose ids begin so, sorted by name, then id."""
 
     async def named(self, name: str) -> list[SessionFile]:
         """All sessions of that name, sorted by id."""
@@ -100,6 +106,9 @@ class MemoryDirectory:
     def release(self, session_id: str) -> None:
         return None
 
+    def holder(self, part: str) -> int | None:
+        return None
+
     def known(self, session_id: str) -> SessionFile | None:
         name = self._names.get(session_id)
         return None if name is None else SessionFile(None, session_id, name)
@@ -111,6 +120,9 @@ class MemoryDirectory:
 
     async def glob(self, pattern: str) -> list[SessionFile]:
         return matching(self._all(), pattern)
+
+    async def starting(self, prefix: str) -> list[SessionFile]:
+        return [file for file in matching(self._all(), "*") if file.session_id.startswith(prefix)]
 
     async def named(self, name: str) -> list[SessionFile]:
         return [file for file in matching(self._all(), "*") if file.name == name]

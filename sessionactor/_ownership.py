@@ -24,6 +24,7 @@ from sessionactor import _names as names
 from sessionactor._errors import SessionOwnedError
 
 _FIRST_BYTE: Final = 1 << 61  # far above any size of the file
+_CATALOG_BYTE: Final = _FIRST_BYTE - 1
 _LINUX: Final = struct.Struct("hhqqi4x")
 _DARWIN: Final = struct.Struct("qqihh")
 
@@ -35,6 +36,7 @@ class _LockFile:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self.users = 0
         self.owners: dict[str, Ownership] = {}
+        self.replacing = threading.Lock()
 
 
 _files: dict[tuple[int, int], _LockFile] = {}
@@ -95,6 +97,24 @@ class Ownership:
             if self._file.owners.get(part) is self:
                 self._unlock(part)
 
+    def holder(self, part: str) -> int | None:
+        """The process that owns the session of an id part: this one, another one, or none."""
+        with _guard:
+            if part in self._file.owners:
+                return os.getpid()
+            return self._holder(_byte(names.part_hash(part))) or None
+
+    @contextlib.contextmanager
+    def replacing_catalog(self) -> Iterator[None]:
+        """Alone among all processes; blocks, because it takes moments."""
+        descriptor = self._file.descriptor
+        with self._file.replacing:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, _CATALOG_BYTE)
+            try:
+                yield
+            finally:
+                fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _CATALOG_BYTE)
+
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
         """Tell other registries, afterwards, that the set of session files changed."""
@@ -127,6 +147,17 @@ class Ownership:
                     )
                     os.unlink(directory / entry)
                     fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, _byte(hashed))
+
+    def stale_drafts(self) -> list[str]:
+        """The drafts that creators left behind when they died."""
+        hashes = {entry: names.parse_draft(entry) for entry in os.listdir(self._path.parent)}
+        with _guard:
+            owned = set(map(names.part_hash, self._file.owners))
+            return [
+                entry
+                for entry, hashed in hashes.items()
+                if hashed is not None and hashed not in owned and not self._holder(_byte(hashed))
+            ]
 
     def _unlock(self, part: str) -> None:
         start = _byte(names.part_hash(part))

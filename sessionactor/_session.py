@@ -161,6 +161,15 @@ class Session(Turns, Browsing):
         """
         await self._asked.back_up(self._session_id, self._arguments.path("path", path))
 
+    async def flush(self) -> None:
+        """Have all that was asked of the session before stored and in the catalog.
+
+        What was answered is stored anyway. After this `sessions`, `search`, `running` and
+        `children` of other processes see it as well.
+        """
+        await self.revision()
+        await self._asked.flush(self._session_id)
+
     async def compact(self) -> CompactReport:
         """Give the space of removed and replaced messages back to the file system.
 

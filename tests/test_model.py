@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from changes import Copy, seen
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,189 +20,35 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from model import (
+    Become,
+    Change,
+    Cut,
+    Discard,
+    Drop,
+    DropLast,
+    Edit,
+    Finish,
+    Model,
+    Note,
+    Place,
+    Put,
+    RefusedError,
+    Status,
+    Stored,
+    Wipe,
+)
 
 from sessionactor import (
-    IdempotencyError,
-    InvalidValueError,
+    Batch,
     Page,
     Row,
     Session,
     SessionNotFoundError,
     SessionRegistry,
-    StaleHeadError,
-    StaleRevisionError,
+    Turn,
 )
 from sessionactor.testing import memory_registry
-
-
-class Put(NamedTuple):
-    """An append, as a caller asks for it."""
-
-    agent_id: str
-    message: dict[str, Any]
-    key: str | None = None
-    checkpoint: bool | None = None
-    keep_from: int | None = None
-    parent: str | None = None
-    turn: str | None = None
-
-    @property
-    def is_checkpoint(self) -> bool:
-        if self.checkpoint is not None:
-            return self.checkpoint
-        return self.message["role"] == "summary"
-
-
-class Cut(NamedTuple):
-    """A truncation."""
-
-    first_id: int
-
-
-class Note(NamedTuple):
-    """Metadata to merge."""
-
-    items: dict[str, str | None]
-
-
-Change = Put | Cut | Note
-
-
-class Stored(NamedTuple):
-    """A row, as a reader sees it."""
-
-    db_id: int
-    put: Put
-    revision: int
-
-
-class RefusedError(Exception):
-    """What a session refuses, by the class of its error and the actual value that it tells."""
-
-    def __init__(self, kind: type[Exception], actual: int | None = None) -> None:
-        super().__init__(kind.__name__, actual)
-        self.kind = kind
-        self.actual = actual
-
-
-@dataclass
-class Model:
-    """A session by the book: lists and dictionaries, no cleverness."""
-
-    rows: list[Stored] = field(default_factory=list)
-    used: int = 0
-    revision: int = 0
-    keys: dict[str, tuple[int, str, dict[str, Any]]] = field(default_factory=dict)
-    metadata: dict[str, str | None] = field(default_factory=dict)
-
-    @property
-    def head(self) -> int:
-        return self.rows[-1].db_id if self.rows else 0
-
-    def change(
-        self, changes: Sequence[Change], head: int | None = None, revision: int | None = None
-    ) -> list[int | None]:
-        """Do all of it or raise `RefusedError`: what each change comes to."""
-        puts = [change for change in changes if isinstance(change, Put)]
-        if any(put.keep_from is not None and not put.is_checkpoint for put in puts):
-            raise RefusedError(InvalidValueError)
-        ids = self._ids(puts)
-        new = [db_id for db_id in ids if db_id > self.used]
-        if ids and not new:  # all of it happened before
-            known = iter(ids)
-            return [
-                next(known) if isinstance(one, Put) else 0 if isinstance(one, Cut) else None
-                for one in changes
-            ]
-        if head is not None and head != self.head:
-            raise RefusedError(StaleHeadError, self.head)
-        if revision is not None and revision != self.revision:
-            raise RefusedError(StaleRevisionError, self.revision)
-        for db_id, put in zip(ids, puts, strict=True):
-            if db_id > self.used and put.keep_from is not None and not 1 <= put.keep_from <= db_id:
-                raise RefusedError(InvalidValueError)
-        return self._carry_out(changes, iter(ids))
-
-    def _ids(self, puts: Sequence[Put]) -> list[int]:
-        keys, used, ids = dict(self.keys), self.used, []
-        for put in puts:
-            known = keys.get(put.key) if put.key is not None else None
-            if known is not None and known[1:] != (put.agent_id, put.message):
-                raise RefusedError(IdempotencyError)
-            if known is None:
-                used += 1
-                known = (used, put.agent_id, put.message)
-                if put.key is not None:
-                    keys[put.key] = known
-            ids.append(known[0])
-        return ids
-
-    def _carry_out(self, changes: Sequence[Change], ids: Any) -> list[int | None]:
-        answers: list[int | None] = []
-        revision, changed = self.revision + 1, False
-        for change in changes:
-            if isinstance(change, Put):
-                db_id = next(ids)
-                answers.append(db_id)
-                if db_id > self.used:
-                    changed, self.used = True, db_id
-                    stored = change._replace(checkpoint=change.is_checkpoint)
-                    self.rows.append(Stored(db_id, stored, revision))
-                    if change.key is not None:
-                        self.keys[change.key] = (db_id, change.agent_id, change.message)
-            elif isinstance(change, Cut):
-                kept = [row for row in self.rows if row.db_id < change.first_id]
-                answers.append(len(self.rows) - len(kept))
-                changed = changed or len(kept) < len(self.rows)
-                self.rows = kept
-            else:
-                answers.append(None)
-                changed = changed or bool(change.items)
-                self.metadata.update(change.items)
-        self.revision += changed
-        return answers
-
-    def view(self, agent_id: str | None) -> list[Stored]:
-        return [row for row in self.rows if agent_id is None or row.put.agent_id == agent_id]
-
-    def select(
-        self,
-        agent_id: str | None,
-        after: int | None,
-        before: int | None,
-        limit: int | None,
-        newest: bool,
-    ) -> list[Stored]:
-        rows = [
-            row
-            for row in self.view(agent_id)
-            if (after is None or row.db_id > after) and (before is None or row.db_id < before)
-        ]
-        if limit is None:
-            return rows
-        return rows[max(0, len(rows) - limit) :] if newest else rows[:limit]
-
-    def latest(self, agent_id: str | None) -> tuple[list[Stored], int | None]:
-        return self._chapter(agent_id, self.used + 1)
-
-    def before(self, cursor: int, agent_id: str | None) -> tuple[list[Stored], int | None]:
-        named = [r for r in self.view(agent_id) if r.db_id == cursor and r.put.is_checkpoint]
-        return self._chapter(agent_id, start(named[0]) if named else cursor)
-
-    def _chapter(self, agent_id: str | None, stop: int) -> tuple[list[Stored], int | None]:
-        below = [row for row in self.view(agent_id) if row.db_id < stop]
-        heads = [row for row in below if row.put.is_checkpoint]
-        if not heads:
-            return below, None
-        head = heads[-1]
-        rest = [row for row in below if row.db_id >= start(head) and row is not head]
-        return [head, *rest], head.db_id
-
-
-def start(checkpoint: Stored) -> int:
-    keep_from = checkpoint.put.keep_from
-    return checkpoint.db_id if keep_from is None else keep_from
-
 
 AGENTS = st.sampled_from(["a", "b", "ü"])
 KEYS = st.sampled_from(["k0", "k1", "k2", "k3"])
@@ -213,19 +59,39 @@ MESSAGES = st.fixed_dictionaries(
     }
 )
 IDS = st.integers(-1, 40)
+NEAR = st.integers(-1, 6)  # counted from the newest row down
 PARENTS = st.sampled_from([None, "other/1", "s/2"])
-TURNS = st.sampled_from([None, "t1", "t2"])
+TURN_IDS = st.sampled_from(["t1", "t2", "t3", "t4", "t5"])
+TURNS = st.none() | TURN_IDS
 CHECKPOINTS = st.sampled_from([None, True, False])
 NONE = st.none()
 PUTS = st.builds(Put, AGENTS, MESSAGES, NONE | KEYS, CHECKPOINTS, NONE, PARENTS, TURNS)
 SUMMARIES = st.builds(
     Put, AGENTS, MESSAGES, NONE | KEYS, st.sampled_from([True, True, None]), IDS, NONE, NONE
 )
-NOTES = st.builds(
-    Note, st.dictionaries(st.sampled_from("xyz"), st.none() | st.text("é0", max_size=2), max_size=2)
+TEXTS = st.none() | st.text("é0", max_size=2)
+NOTES = st.builds(Note, st.dictionaries(st.sampled_from("xyz"), TEXTS, max_size=2))
+PLACES = st.builds(
+    Place,
+    st.dictionaries(st.sampled_from(["channel_id", "room_id", "sender_id"]), TEXTS, max_size=2)
+    | st.fixed_dictionaries({"agent_alias": TEXTS}),
 )
-CUTS = st.builds(Cut, IDS)
-CHANGES = st.lists(PUTS | SUMMARIES | CUTS | NOTES, max_size=5)
+EDITS = st.builds(Edit, IDS, MESSAGES) | st.builds(Edit, NONE, MESSAGES, NONE | AGENTS)
+CUTS = st.builds(Cut, IDS, st.booleans())
+REMOVALS = st.one_of(
+    CUTS,
+    st.builds(Drop, st.lists(IDS, max_size=4).map(tuple)),
+    st.builds(DropLast, NONE | AGENTS),
+    st.builds(DropLast, NONE | AGENTS),
+    st.builds(Wipe),
+)
+STATES = st.one_of(
+    st.builds(Become, st.sampled_from(["running", "running", "error", "idle"]), TURNS),
+    st.builds(Finish, TURN_IDS),
+    st.builds(Discard, TURN_IDS),
+)
+OTHERS = st.one_of(EDITS, EDITS, REMOVALS, NOTES, PLACES, STATES)
+CHANGES = st.lists(PUTS | PUTS | SUMMARIES | OTHERS, max_size=6)
 EXPECTED = st.sampled_from([None, None, "right", "wrong"])
 
 
@@ -235,12 +101,13 @@ class SessionMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.model = Model()
+        self.model = Model("first")
+        self.known = {0: self.model.snapshot()}
+        self.turns: dict[str, Turn] = {}
         self.other_rows = 0
-        self.name = "first"
         self.registry = self.new_registry()
         self.do(self.registry.open())
-        self.session: Session = self.do(self.registry.start("s", name=self.name))
+        self.session: Session = self.do(self.registry.start("s", name=self.model.name))
         self.do(self.registry.start("other", name="other"))
 
     def new_registry(self) -> SessionRegistry:
@@ -266,8 +133,9 @@ class SessionMachine(RuleBasedStateMachine):
         expected = outcome(modelled)
         if isinstance(expected, RefusedError):
             assert type(answer) is expected.kind
-            assert expected.actual is None or answer.actual == expected.actual
-            assert answer.session_id == "s"
+            refusal: Any = answer
+            assert expected.actual is None or refusal.actual == expected.actual
+            assert refusal.session_id == "s"
         else:
             assert answer == expected
 
@@ -285,16 +153,7 @@ class SessionMachine(RuleBasedStateMachine):
     ) -> list[Any]:
         async with self.session.batch(expected_head=head, expected_revision=revision) as batch:
             for change in changes:
-                match change:
-                    case Put():
-                        batch.append(change.agent_id, change.message, key=change.key,
-                            checkpoint=change.checkpoint, keep_from=change.keep_from,
-                            parent=change.parent, turn=change.turn,
-                        )  # fmt: skip
-                    case Cut(first_id):
-                        batch.truncate_from(first_id)
-                    case Note(items):
-                        batch.save_metadata(items)
+                add(change, batch)
         return batch.results
 
     @rule(put=PUTS | SUMMARIES, expected=EXPECTED)
@@ -326,14 +185,59 @@ class SessionMachine(RuleBasedStateMachine):
         for changes, answer in zip(groups, answers, strict=True):
             self.compare(answer, partial(self.model.change, changes))
 
-    @rule(cut=CUTS)
-    def truncate(self, cut: Cut) -> None:
-        call = self.session.truncate_from(cut.first_id)
-        self.agree(call, lambda: self.model.change([cut])[0])
+    @rule(change=OTHERS)
+    def change_something(self, change: Change) -> None:
+        self.agree(asked(change, self.session), lambda: self.model.change([change])[0])
 
-    @rule(note=NOTES)
-    def save_metadata(self, note: Note) -> None:
-        self.agree(self.session.save_metadata(note.items), lambda: self.model.change([note])[0])
+    @precondition(lambda self: self.model.rows)
+    @rule(back=NEAR, how=st.sampled_from([Cut, partial(Cut, whole_turns=True), Drop, Edit]))
+    def change_something_recent(self, back: int, how: Any) -> None:
+        db_id = self.model.head - back
+        change = (
+            Edit(db_id, {"role": "user"}) if how is Edit
+            else how((db_id, db_id - 2) if how is Drop else db_id)
+        )  # fmt: skip
+        self.change_something(change)
+
+    @rule(turn_id=TURN_IDS, agent_id=AGENTS)
+    def begin_a_turn(self, turn_id: str, agent_id: str) -> None:
+        turn = self.session.turn(turn_id, agent_id=agent_id)
+        (answer,) = self.do(gathered(turn.__aenter__()))
+        self.compare(
+            None if answer is turn else answer, lambda: self.model.begin(turn_id, agent_id)
+        )
+        if answer is turn:
+            self.turns[turn_id] = turn
+
+    @rule(agent_id=AGENTS, messages=st.lists(MESSAGES, max_size=3))
+    def work_in_a_new_turn(self, agent_id: str, messages: list[dict[str, Any]]) -> None:
+        turn_id = f"t{self.model.revision + 10}"
+        self.begin_a_turn(turn_id, agent_id)
+        if turn_id in self.turns:
+            puts = [Put(agent_id, message, turn=turn_id) for message in messages]
+            self.agree(self.turns[turn_id].extend(messages), lambda: self.model.change(puts))
+
+    @precondition(lambda self: self.model.status.state == "interrupted")
+    @rule(data=st.data(), how=st.sampled_from([Finish, Discard]))
+    def handle_an_interrupted_turn(self, data: st.DataObject, how: Any) -> None:
+        by_hand = self.model.status.turn_id or "none"
+        turns = [turn.turn_id for turn in self.model.turns] or [by_hand]
+        self.change_something(how(data.draw(st.sampled_from(turns))))
+
+    @precondition(lambda self: self.turns)
+    @rule(data=st.data(), message=MESSAGES)
+    def append_in_a_turn(self, data: st.DataObject, message: dict[str, Any]) -> None:
+        turn = data.draw(st.sampled_from(sorted(self.turns.values(), key=lambda t: t.turn_id)))
+        put = Put(turn.agent_id, message, turn=turn.turn_id)
+        self.agree(turn.append(message), lambda: self.model.change([put])[0])
+
+    @precondition(lambda self: self.turns)
+    @rule(data=st.data(), failed=st.booleans())
+    def end_a_turn(self, data: st.DataObject, failed: bool) -> None:
+        turn = self.turns.pop(data.draw(st.sampled_from(sorted(self.turns))))
+        error = ValueError("failed") if failed else None
+        self.do(turn.__aexit__(type(error) if error else None, error, None))
+        self.model.end(turn.turn_id, failed=failed)
 
     @rule(db_id=IDS, key=KEYS)
     def get(self, db_id: int, key: str) -> None:
@@ -354,6 +258,10 @@ class SessionMachine(RuleBasedStateMachine):
         expected = self.model.select(**how)
         assert seen(self.do(self.session.messages(**how))) == expected
         assert seen(self.do(collected(self.session.stream(**how)))) == expected
+        if how["newest"] and how["limit"] is not None:
+            whole = self.do(self.session.messages(**how, whole_turns=True))
+            del how["newest"]
+            assert seen(whole) == self.model.newest_turns(**how)
 
     @rule(agent_id=st.none() | AGENTS, cursor=IDS)
     def read_chapter_before(self, agent_id: str | None, cursor: int) -> None:
@@ -366,12 +274,21 @@ class SessionMachine(RuleBasedStateMachine):
         ids = sorted(row.db_id for page in pages for row in page.rows)
         assert ids == [row.db_id for row in self.model.view(agent_id)]
 
+    @rule(since=st.integers(0, 10))
+    def catch_up(self, since: int) -> None:
+        """With the changes after a revision, a copy from then is as the session is now."""
+        revision = max(self.known.keys() & range(max(0, self.model.revision - since) + 1))
+        copied = Copy(self.known[revision])
+        self.do(copied.follow(self.registry, "s", revision))
+        assert copied.snapshot == self.model.snapshot()
+
     @rule(put=PUTS, turns=st.integers(0, 12), again=st.booleans())
     def cancel_an_append(self, put: Put, turns: int, again: bool) -> None:
+        revision = self.model.revision
         answer = self.do(cancelled_after(turns, self.put(put)))
         if answer is not None:
             self.compare(answer, lambda: self.model.change([put])[0])
-        elif self.do(self.session.messages(after=self.model.used)):
+        elif self.do(self.session.revision()) > revision:
             # It was accepted, and so carried out before what was asked later.
             self.model.change([put])
         if again and put.key is not None:
@@ -394,9 +311,8 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 2))
     def rename(self, number: int) -> None:
-        self.model.revision += self.name != f"name-{number}"
-        self.name = f"name-{number}"
-        self.do(self.session.rename(self.name))
+        self.model.rename(f"name-{number}")
+        self.do(self.session.rename(f"name-{number}"))
 
     @precondition(lambda self: self.model.used > 10)
     @rule()
@@ -404,29 +320,41 @@ class SessionMachine(RuleBasedStateMachine):
         assert self.do(self.registry.delete("s")) is True
         (gone,) = self.do(gathered(self.session.revision()))
         assert isinstance(gone, SessionNotFoundError)
-        self.model = Model()
-        assert self.do(self.registry.start("s", name=self.name)) is self.session
+        self.model = Model(self.model.name)
+        self.known, self.turns = {}, {}
+        assert self.do(self.registry.start("s", name=self.model.name)) is self.session
 
     @invariant()
     def all_that_can_be_seen_is_as_in_the_model(self) -> None:
-        session = self.session
-        revision, rows, metadata, latest, latest_of_a = self.do(
+        session, model = self.session, self.model
+        revision, rows, metadata, latest, latest_of_a, info, interrupted, head = self.do(
             gathered(
                 session.revision(),
                 session.messages(),
                 session.get_metadata(),
                 session.messages_from_latest_checkpoint(),
                 session.messages_from_latest_checkpoint(agent_id="a"),
+                session.info(),
+                session.interrupted_turn(),
+                session.head(),
             )
         )
-        assert revision == self.model.revision
-        assert seen(rows) == self.model.rows
+        assert revision == info.revision == model.revision
+        assert seen(rows) == model.rows
         assert all(one.inserted_at <= later.inserted_at for one, later in pairwise(rows))
-        assert metadata == self.model.metadata
-        assert seen_page(latest) == self.model.latest(None)
-        assert seen_page(latest_of_a) == self.model.latest("a")
-        assert session.name == self.name
+        assert all(row.updated_at is None or row.updated_at >= row.inserted_at for row in rows)
+        assert metadata == model.metadata
+        assert seen_page(latest) == model.latest(None)
+        assert seen_page(latest_of_a) == model.latest("a")
+        assert seen(interrupted) == model.interrupted()
+        assert seen_one(head) == model.rows[-1:]
+        assert info.message_count == len(rows)
+        assert {name: getattr(info, name) for name in model.context} == model.context
+        dated = info.turn_started_at is not None
+        assert Status(info.state, info.turn_id, dated) == model.status
+        assert session.name == info.name == model.name
         assert self.registry.statistics().active <= 1
+        self.known[revision] = model.snapshot()
 
 
 class DiskMachine(SessionMachine):
@@ -436,9 +364,12 @@ class DiskMachine(SessionMachine):
 
     @rule()
     def reopen_the_registry(self) -> None:
+        """Another owner takes over: what was running is interrupted."""
         self.do(self.registry.aclose())
         self.do(self.registry.open())
         self.session = self.registry.session("s")
+        self.turns = {}
+        self.model.crash()
 
     def teardown(self) -> None:
         super().teardown()
@@ -475,17 +406,51 @@ async def cancelled_after(turns: int, call: Awaitable[Any]) -> Any:
     return None if isinstance(answer, asyncio.CancelledError) else answer
 
 
-def seen(rows: Sequence[Row]) -> list[Stored]:
-    """Rows in the model's terms."""
-    return [
-        Stored(
-            row.db_id,
-            Put(row.agent_id, row.message, row.key, row.checkpoint, row.keep_from, row.parent,
-                row.turn),
-            row.revision,
-        )
-        for row in rows
-    ]  # fmt: skip
+def add(change: Change, batch: Batch) -> None:
+    """Ask a batch for a change."""
+    if isinstance(change, Put):
+        batch.append(change.agent_id, change.message, key=change.key,
+            checkpoint=change.checkpoint, keep_from=change.keep_from,
+            parent=change.parent, turn=change.turn,
+        )  # fmt: skip
+    else:
+        asked(change, batch)
+
+
+def asked(change: Change, of: Session | Batch) -> Any:
+    """Ask for a change: the call, or what a batch says at once."""
+    match change:
+        case Note(items):
+            return of.save_metadata(items)
+        case Place(items):
+            if "agent_alias" in items:
+                return of.set_agent_alias(items["agent_alias"])
+            return of.set_context(**items)
+        case Become(state, turn_id):
+            name: Any = state
+            return of.set_state(name, turn_id)
+        case Finish(turn_id):
+            return of.finish_turn(turn_id)
+        case Discard(turn_id):
+            return of.discard_turn(turn_id)
+    return asked_to_rewrite(change, of)
+
+
+def asked_to_rewrite(change: Change, of: Session | Batch) -> Any:
+    match change:
+        case Edit(None, message, agent_id):
+            return of.update_last(message, agent_id=agent_id)
+        case Edit(int(db_id), message):
+            return of.update(db_id, message)
+        case Cut(first_id, whole_turns):
+            return of.truncate_from(first_id, whole_turns=whole_turns)
+        case Drop(db_ids):
+            return of.remove(db_ids)
+        case DropLast(agent_id):
+            return of.remove_last(agent_id=agent_id)
+        case Wipe():
+            return of.clear()
+    raise AssertionError(change)
 
 
 def seen_one(row: Row | None) -> list[Stored]:

@@ -244,6 +244,22 @@ ONE_HOP: dict[str, Callable[[Session], Awaitable[Any]]] = {
     "extend": lambda s: s.extend("a", [HELLO] * 1000, keys=map(str, range(1000))),
     "batch": batch,
     "truncate_from": lambda s: s.truncate_from(7),
+    "truncate_from, whole turns": lambda s: s.truncate_from(7, whole_turns=True),
+    "update": lambda s: s.update(7, HELLO),
+    "update_last": lambda s: s.update_last(HELLO, agent_id="a"),
+    "remove": lambda s: s.remove(range(1, 300, 2)),
+    "remove_last": lambda s: s.remove_last(agent_id="a"),
+    "clear": lambda s: s.clear(),
+    "set_agent_alias": lambda s: s.set_agent_alias("alias"),
+    "set_context": lambda s: s.set_context(room_id="r", sender_id="s"),
+    "set_state": lambda s: s.set_state("running", "t"),
+    "opening a turn": lambda s: s.turn(agent_id="a").__aenter__(),
+    "leaving a turn": lambda s: s.turn(agent_id="a").__aexit__(None, None, None),
+    "discard_turn": lambda s: s.discard_turn("t"),
+    "finish_turn": lambda s: s.finish_turn("t"),
+    "interrupted_turn": lambda s: s.interrupted_turn(),
+    "head": lambda s: s.head(agent_id="a"),
+    "newest whole turns": lambda s: s.messages(limit=99, newest=True, whole_turns=True),
     "save_metadata": lambda s: s.save_metadata({"n": 1}),
     "get_metadata": lambda s: s.get_metadata(),
     "get": lambda s: s.get(1),
@@ -270,7 +286,7 @@ async def test_a_call_is_one_thread_hop(
         monkeypatch.undo()
 
 
-async def test_a_hot_chapter_is_no_hop_at_all(
+async def test_a_hot_chapter_and_what_a_session_is_are_no_hop_at_all(
     place: Path | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with SessionRegistry(place) as registry:
@@ -280,6 +296,7 @@ async def test_a_hot_chapter_is_no_hop_at_all(
         await session.append("a", HELLO)
         hops = Hops(monkeypatch)
         assert await hops.of(session.messages_from_latest_checkpoint()) == 0
+        assert await hops.of(session.info()) == await hops.of(session.revision()) == 0
         monkeypatch.undo()
 
 

@@ -16,6 +16,7 @@ import anyio
 
 from sessionactor._actor import Actor, is_ending
 from sessionactor._capacity import Capacity
+from sessionactor._changes import StateName
 from sessionactor._copies import Copies
 from sessionactor._copying import Origin
 from sessionactor._deciding import Decision
@@ -170,11 +171,11 @@ class Activation:
         self._around.capacity.touch(self)
         if decision is not None:
             counters.commits += 1
-            self._note_running(decision)
+            self._note_running(decision.state.status.state)
             self._around.hub.committed(self.session_id, decision.steps, decision.state)
 
-    def _note_running(self, decision: Decision) -> None:
-        if decision.state.status.state == "running":
+    def _note_running(self, state: StateName) -> None:
+        if state == "running":
             self._around.running.add(self.session_id)
         else:
             self._around.running.discard(self.session_id)
@@ -270,7 +271,7 @@ class Activation:
             assert self._store is not None
             with self._around.copies.moving(self.session_id):
                 decision = await self._store.commit([Write((SetName(planned.name),))])
-                self._note_running(decision)
+                self._note_running(decision.state.status.state)
                 await self._close(release=False)  # checkpoints the log, unless somebody reads it
                 await self._around.directory.rename(self.session_id, planned.name)
             self._around.hub.renamed(self.session_id, decision.steps, decision.state)
@@ -329,8 +330,7 @@ class Activation:
                 self._release_if_closed()
         around.counters.activations += 1
         info = self._store.info()
-        if info.state != "running":
-            around.running.discard(self.session_id)
+        self._note_running(info.state)
         around.hub.opened(self.session_id, info.revision, created=create)
 
     async def _close(self, *, release: bool = True) -> None:

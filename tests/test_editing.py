@@ -52,7 +52,7 @@ async def damaged(registry: SessionRegistry, change: str, *parameters: object) -
 
 async def test_an_update_heals_a_row_whose_message_cannot_be_decoded(tmp_path: Path) -> None:
     async with SessionRegistry(tmp_path) as registry:
-        session = await damaged(registry, "data = ?", GARBAGE)
+        session = await damaged(registry, "data = ?, updated_at = 'now'", GARBAGE)
         with pytest.raises(CorruptRowError):
             await session.messages()
         assert await session.update(3, say("healed"))

@@ -16,6 +16,8 @@ import anyio
 
 from sessionactor._actor import Actor, is_ending
 from sessionactor._capacity import Capacity
+from sessionactor._catalog import Catalog, NoCatalog
+from sessionactor._commands import Delete, Expire, Fork, Rename, Start, Stop
 from sessionactor._copies import Copies
 from sessionactor._copying import Origin
 from sessionactor._deciding import Decision
@@ -28,45 +30,13 @@ from sessionactor._errors import (
     StorageError,
 )
 from sessionactor._hub import Hub
-from sessionactor._mailbox import Command, Envelope, Mailbox
+from sessionactor._mailbox import Envelope, Mailbox
 from sessionactor._opening import Durability
 from sessionactor._records import SessionFile
 from sessionactor._requests import SetName, Write
 from sessionactor._store import OpenStore, Store
 
 logger = logging.getLogger("sessionactor")
-
-
-@dataclass(frozen=True, slots=True)
-class Start(Command):
-    """Open the session or create it; answered when its actor runs."""
-
-    name: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Stop(Command):
-    """Close the session; answered with whether its actor was running."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delete(Command):
-    """Remove the session; answered with whether it was there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rename(Command):
-    """Give the session another name."""
-
-    name: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Fork(Command):
-    """Create the session with the history of another one; answered when its actor runs."""
-
-    name: str | None
-    origin: Origin
 
 
 @dataclass
@@ -90,6 +60,7 @@ class Surroundings:
     capacity: Capacity
     copies: Copies
     hub: Hub
+    catalog: Catalog | NoCatalog
     token: str
     """Says whose `running` is stored."""
     running: set[str] = field(default_factory=set)
@@ -113,6 +84,7 @@ class Activation:
         self._around = around
         self._ended = ended
         self._store: Store | None = None
+        self._revision = 0
 
     @property
     def running(self) -> bool:
@@ -170,10 +142,15 @@ class Activation:
         self._around.capacity.touch(self)
         if decision is not None:
             counters.commits += 1
-            self._note_running(decision)
+            assert self._store is not None
+            self._committed(self._store, decision)
             self._around.hub.committed(self.session_id, decision.steps, decision.state)
 
-    def _note_running(self, decision: Decision) -> None:
+    def _committed(self, store: Store, decision: Decision) -> None:
+        if decision.steps:
+            info = store.info()
+            self._around.catalog.committed(self.session_id, self._revision, decision.steps, info)
+            self._revision = info.revision
         if decision.state.status.state == "running":
             self._around.running.add(self.session_id)
         else:
@@ -183,6 +160,7 @@ class Activation:
         try:
             if await self._open_existing() is None:
                 self._around.hub.absent(self.session_id)
+                self._around.catalog.deleted(self.session_id)  # perhaps by other hands
                 raise self._not_found()
         except SessionError as error:
             self.mailbox.fail_requests(error)
@@ -199,6 +177,8 @@ class Activation:
                     envelope.answer(running)
                 case Delete():
                     envelope.answer(await self._delete())
+                case Expire(before):
+                    envelope.answer(await self._expire(before))
                 case Rename(name):
                     await self._rename(name)
                     envelope.answer(None)
@@ -247,8 +227,9 @@ class Activation:
     async def _delete(self) -> bool:
         self._around.directory.claim(self.session_id)
         try:
-            await self._close(release=False)
+            await self._close(release=False, deleting=True)
             deleted = await self._around.directory.remove(self.session_id)
+            self._around.catalog.deleted(self.session_id)
             self._around.running.discard(self.session_id)
             if deleted:
                 self._around.hub.deleted(self.session_id)
@@ -256,6 +237,19 @@ class Activation:
             self._release_if_closed()
         self.mailbox.fail_requests(self._not_found())
         return deleted
+
+    async def _expire(self, before: int) -> bool:
+        if self.running or self.mailbox:
+            return False  # it is in use
+        try:
+            if await self._open_existing() is None or self._store is None:
+                return False
+            info = self._store.info()
+            if info.state == "running" or info.last_at > before or self.mailbox:
+                return False
+            return await self._delete()
+        finally:
+            await self._close()
 
     async def _rename(self, name: str | None) -> None:
         self._around.directory.claim(self.session_id)
@@ -270,9 +264,10 @@ class Activation:
             assert self._store is not None
             with self._around.copies.moving(self.session_id):
                 decision = await self._store.commit([Write((SetName(planned.name),))])
-                self._note_running(decision)
+                self._committed(self._store, decision)
                 await self._close(release=False)  # checkpoints the log, unless somebody reads it
                 await self._around.directory.rename(self.session_id, planned.name)
+            self._around.catalog.renamed(self.session_id, planned.name)
             self._around.hub.renamed(self.session_id, decision.steps, decision.state)
         finally:
             self._release_if_closed()
@@ -329,16 +324,21 @@ class Activation:
                 self._release_if_closed()
         around.counters.activations += 1
         info = self._store.info()
+        self._revision = info.revision
+        around.catalog.opened(info)
         if info.state != "running":
             around.running.discard(self.session_id)
         around.hub.opened(self.session_id, info.revision, created=create)
 
-    async def _close(self, *, release: bool = True) -> None:
+    async def _close(self, *, release: bool = True, deleting: bool = False) -> None:
         store, self._store = self._store, None
         if store is None:
             return
         self.mailbox.resume()
         try:
+            if not deleting:
+                # Were the process killed after this, nobody would look at the file again.
+                await self._around.catalog.taken(self.session_id)
             await store.close()
         except Exception:
             # What was answered is stored; the file will say more when it is opened again.

@@ -34,7 +34,7 @@ Look: TypeAlias = Callable[[Path, str, Callable[[str], None]], None]
 
 _SLICE_S: Final = 0.05
 """How long a slice should take."""
-_FEWEST_ROWS: Final = 1_000
+_FEWEST_ROWS: Final = 50
 """Of the first slice; later ones are fitted to the time."""
 _MOST_ROWS: Final = 50_000
 _SYNC_BYTES: Final = 16 << 20
@@ -190,6 +190,7 @@ def _write_backup(origin: Origin, stopped: Stopped, draft: Path) -> None:
 class _Look(NamedTuple):
     """What the origin is at one moment."""
 
+    state: str
     high_water: int
     revision: int
     last_at: int
@@ -211,8 +212,10 @@ class _Copy:
         """Take over the history up to the bound; `Session.fork` says what becomes of it."""
         ((new_id,),) = self._connection.execute(NEW_ID)
         self._values.update(own=f"{self._origin.session_id}/", new=f"{new_id}/")
+        self._refuse_import(self._look())
         self._take_slices()
         with self._moment() as look:
+            self._refuse_import(look)
             bound = look.high_water + 1
             if self._origin.before is not None:
                 bound = min(bound, self._origin.before)
@@ -238,7 +241,7 @@ class _Copy:
         """Take over nearly all rows; what changes meanwhile is for the last look."""
         look = self._look()
         # Whoever appended faster than this copies would keep it going for ever.
-        bound = 2 * look.high_water + _MOST_ROWS
+        bound = min(2 * look.high_water + _MOST_ROWS, MAX_ID)
         if self._origin.before is not None:
             bound = min(bound, self._origin.before)
         limit = _FEWEST_ROWS
@@ -281,15 +284,18 @@ class _Copy:
         self._pause()
 
     def _look(self) -> _Look:
-        session_id, created_at, state, *rest = self._connection.execute(STATE).fetchone()
+        session_id, created_at, *rest = self._connection.execute(STATE).fetchone()
         if (session_id, created_at) != (self._origin.session_id, self._origin.created_at):
             raise vanished(self._origin)
-        if state == "importing" and self._values["own"]:
+        return _Look(*rest)
+
+    def _refuse_import(self, look: _Look) -> None:
+        if look.state == "importing":
+            session_id = self._origin.session_id
             raise SessionBusyError(
                 f"session {session_id!r} is being imported; fork it when that is finished",
                 session_id=session_id,
             )
-        return _Look(*rest)
 
     def _execute(self, statement: str, **values: object) -> int:
         self._values.update(values)

@@ -52,6 +52,9 @@ class Directory(Protocol):
     def release(self, session_id: str) -> None:
         """Give a session up."""
 
+    def holder(self, part: str) -> int | None:
+        """The process that owns the session of an id part; in any thread."""
+
     def known(self, session_id: str) -> SessionFile | None:
         """The session's file as far as the index knows; no I/O."""
 
@@ -120,6 +123,9 @@ class MemoryDirectory:
         return None
 
     def release(self, session_id: str) -> None:
+        return None
+
+    def holder(self, part: str) -> int | None:
         return None
 
     def known(self, session_id: str) -> SessionFile | None:

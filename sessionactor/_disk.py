@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeVar
 
 from sessionactor import _files as files
 from sessionactor import _names as names
+from sessionactor._catalog_events import Listed
 from sessionactor._directory import Followed, matching
 from sessionactor._errors import (
     SessionError,
@@ -64,6 +65,7 @@ class DiskDirectory:
         self._changed_meanwhile: dict[str, str | None] = {}
         self._scanning: asyncio.Task[None] | None = None
         self._listing: asyncio.Future[Scan] | None = None
+        self._listed: Scan | None = None  # what the catalog has seen
 
     async def open(self) -> None:
         files.check_path(self._path / names.file_name("x", "x"))
@@ -179,6 +181,42 @@ class DiskDirectory:
                 self._place(file)  # perhaps; it is looked at before it is relied on
                 raise
         self._verified.add(self._place(file))
+
+    async def listing(self) -> dict[str, Listed]:
+        """All that look like sessions, by id part, as of a scan after the one before."""
+        if self._listed is self._scan:
+            await self._rescan()
+        self._listed = found = self._scan
+        return await self._run(self._left_open, dict(found.entries), found.logs)
+
+    def _left_open(self, entries: dict[str, str], logs: frozenset[str]) -> dict[str, Listed]:
+        holder = self._ownership.holder
+        return {
+            part: Listed(entry, entry in logs and holder(part) is None)
+            for part, entry in entries.items()
+        }
+
+    def entry(self, part: str) -> str | None:
+        """The file name of an id part, as far as the index knows."""
+        return self._entries.get(part)
+
+    @property
+    def path(self) -> Path:
+        """Where the files are."""
+        return self._path
+
+    @property
+    def catalog(self) -> Path:
+        """The file of the catalog."""
+        return self._path / names.CATALOG_FILE
+
+    def holder(self, part: str) -> int | None:
+        """The process that owns the session of an id part; in any thread."""
+        return self._ownership.holder(part)
+
+    def replacing_catalog(self) -> contextlib.AbstractContextManager[None]:
+        """Surround what opens or replaces the catalog's file; blocks."""
+        return self._ownership.replacing_catalog()
 
     def _place(self, file: SessionFile) -> str:
         entry = names.file_name(file.session_id, file.name)
@@ -337,6 +375,10 @@ class DiskDirectory:
         return StorageError(
             f"cannot use {self._path} as a directory of sessions: {error}", path=self._path
         )
+
+    async def run(self, function: Callable[..., _T], *args: object) -> _T:
+        """Run what blocks, in the directory's threads."""
+        return await self._run(function, *args)
 
     async def _run(self, function: Callable[..., _T], *args: object) -> _T:
         loop = asyncio.get_running_loop()

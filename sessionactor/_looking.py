@@ -13,7 +13,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -73,11 +73,7 @@ def read(path: Path, session_id: str, procedure: Callable[[sqlite3.Connection], 
     """
 
     def see(uri: str) -> _T:
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=files.BUSY_TIMEOUT_S, isolation_level=None, factory=Connection
-        )
-        with contextlib.closing(connection):
-            connection.execute("BEGIN")
+        with opened(uri) as connection:
             ((version,),) = connection.execute("PRAGMA user_version")
             if version < schema.VERSION:
                 raise _older_version(path, session_id)
@@ -86,13 +82,43 @@ def read(path: Path, session_id: str, procedure: Callable[[sqlite3.Connection], 
     return look(path, session_id, see)
 
 
-def look(path: Path, session_id: str, see: Callable[[str], _T]) -> _T:
-    """See a session as it is at one moment, by the URI to open its file with. Blocks.
+@contextlib.contextmanager
+def opened(uri: str) -> Iterator[sqlite3.Connection]:
+    """A connection in a transaction, that is, at one moment."""
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=files.BUSY_TIMEOUT_S, isolation_level=None, factory=Connection
+    )
+    with contextlib.closing(connection):
+        connection.execute("BEGIN")
+        yield connection
 
-    What was seen while the file changed, though it should not have, is seen once more.
+
+def look(path: Path, session_id: str, see: Callable[[str], _T]) -> _T:
+    """See a session's file, by the URI to open it with. Blocks.
 
     Raises:
         SessionNotFoundError: no session is there (any more).
+        StorageError: it cannot be read.
+    """
+
+    def enter(uri: str) -> _T:
+        kind, key = files.enter(path)
+        if kind is not files.Kind.SESSION:
+            raise not_a_session(kind, path, session_id)
+        try:
+            return see(uri)
+        finally:
+            files.leave(key)
+
+    return still(path, f"session {session_id!r} in {path}", enter)
+
+
+def still(path: Path, what: str, see: Callable[[str], _T]) -> _T:
+    """See a database as it was at one moment, by the URI to open it with. Blocks.
+
+    What was seen while it changed, though it should not have, is seen once more.
+
+    Raises:
         StorageError: it cannot be read.
     """
     deadline_s = time.monotonic() + _PATIENCE_S
@@ -101,22 +127,16 @@ def look(path: Path, session_id: str, see: Callable[[str], _T]) -> _T:
         try:
             uri = _uri(path, before)
             if uri is not None:
-                kind, key = files.enter(path)
-                if kind is not files.Kind.SESSION:
-                    raise not_a_session(kind, path, session_id)
-                try:
-                    seen = see(uri)
-                finally:
-                    files.leave(key)
+                seen = see(uri)
                 if not _is_fixed(before) or stamps(path) == before:
                     return seen
         except (sqlite3.Error, OSError) as error:
             if isinstance(error, SessionError):
                 raise
             if stamps(path) == before or time.monotonic() > deadline_s:
-                raise _unreadable(path, session_id, str(error)) from error
+                raise _unreadable(path, what, str(error)) from error
         if time.monotonic() > deadline_s:
-            raise _unreadable(path, session_id, _waited_for(path))
+            raise _unreadable(path, what, _waited_for(path))
         time.sleep(_PAUSE_S)
 
 
@@ -142,12 +162,8 @@ def _waited_for(path: Path) -> str:
     )
 
 
-def _unreadable(path: Path, session_id: str, reason: str) -> StorageError:
-    return StorageError(
-        f"session {session_id!r} in {path} cannot be read: {reason}",
-        path=path,
-        session_id=session_id,
-    )
+def _unreadable(path: Path, what: str, reason: str) -> StorageError:
+    return StorageError(f"{what} cannot be read: {reason}", path=path)
 
 
 def _older_version(path: Path, session_id: str) -> SchemaVersionError:
@@ -159,4 +175,4 @@ def _older_version(path: Path, session_id: str) -> SchemaVersionError:
     )
 
 
-__all__ = ["Stamps", "look", "read", "stamps"]
+__all__ = ["Stamps", "look", "opened", "read", "stamps", "still"]

@@ -27,6 +27,7 @@ from sessionactor._errors import SessionOwnedError
 
 _OWNING: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND
 _FIRST_BYTE: Final = 1 << 61  # far above any size of the file
+_CATALOG_BYTE: Final = _FIRST_BYTE - 1
 _LINUX: Final = struct.Struct("hhqqi4x")
 _DARWIN: Final = struct.Struct("qqihh")
 
@@ -42,6 +43,7 @@ class _LockFile:
         self._open: dict[int, int] = {}
         self.users = 0
         self.owners: dict[str, Ownership] = {}
+        self.replacing = threading.Lock()
 
     def open(self, flags: int) -> int:
         """The descriptor for owning, or for asking."""
@@ -138,13 +140,23 @@ class Ownership:
             if self._file.owners.get(part) is self:
                 self._unlock(part)
 
-    def holder(self, session_id: str) -> int | None:
-        """The process that owns a session now, if any does; asks without taking anything."""
-        part = names.id_part(session_id)
+    def holder(self, part: str) -> int | None:
+        """The process that owns the session of an id part: this one, another one, or none."""
         with _guard:
             if part in self._file.owners:
                 return os.getpid()
             return self._file.holder(_byte(names.part_hash(part)))
+
+    @contextlib.contextmanager
+    def replacing_catalog(self) -> Iterator[None]:
+        """Alone among all processes; blocks, because it takes moments."""
+        descriptor = self._file.descriptor
+        with self._file.replacing:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, _CATALOG_BYTE)
+            try:
+                yield
+            finally:
+                fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _CATALOG_BYTE)
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:

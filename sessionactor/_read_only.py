@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from sessionactor import _loading as loading
 from sessionactor import _looking as looking
+from sessionactor import _names as names
 from sessionactor._changes import ChangeName, Changes, ChangeStatus, State, Step, StoredInfo
 from sessionactor._content import Content
 from sessionactor._deciding import Decision
@@ -73,16 +74,14 @@ class ReadOnlyDirectory(DiskDirectory):
                     f"session {session_id!r} does not exist", session_id=session_id
                 )
             try:
-                return await self._run(
-                    looking.read, file.path, session_id, partial(procedure, file)
-                )
+                return await self.run(looking.read, file.path, session_id, partial(procedure, file))
             except SessionNotFoundError:
                 self.vanished(file)  # renamed or removed by its owner
 
     def is_owned(self, session_id: str) -> bool:
         """Whether somebody owns a session now, as far as can be told. Blocks."""
         try:
-            return self._ownership.holder(session_id) is not None
+            return self._ownership.holder(names.id_part(session_id)) is not None
         except OSError:
             return True
 
@@ -106,7 +105,7 @@ class ReadOnlyDirectory(DiskDirectory):
             file = await self.find(session_id, look=False)
             if file is not None and file.path is not None:
                 paths[session_id] = file.path
-        stamps = await self._run(_stamps, paths) if paths else {}
+        stamps = await self.run(_stamps, paths) if paths else {}
         for session_id in session_ids:
             before, now = seen.pop(session_id, None), stamps.get(session_id)
             if before is not None and (now is None or before.is_another(now)):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +47,9 @@ TURN_START: Final = (
 NEWEST_TURNS: Final = (
     f"SELECT id, turn FROM messages WHERE id > :after AND id < :before AND {_OF_AGENT}"
     " ORDER BY id DESC LIMIT :limit"
+)
+SOME_ROWS: Final = (
+    f"SELECT {COLUMNS} FROM messages WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
 )
 METADATA: Final = "SELECT key, value FROM metadata ORDER BY key"
 CHECKPOINT_AT: Final = (
@@ -166,6 +170,11 @@ def read_row(read: ReadRow, connection: sqlite3.Connection) -> list[StoredRow]:
     if read.key is not None:
         _, db_id, _ = connection.execute(KEY, (read.key,)).fetchone() or (None, None, None)
     return fetch(connection, ROW, (db_id,))
+
+
+def read_some(db_ids: Sequence[int], connection: sqlite3.Connection) -> list[StoredRow]:
+    """The rows of those ids, of those that are there."""
+    return fetch(connection, SOME_ROWS, (json.dumps(list(db_ids)),))
 
 
 def read_metadata(connection: sqlite3.Connection) -> dict[str, str | None]:

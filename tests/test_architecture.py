@@ -162,9 +162,9 @@ def test_the_command_line_stands_on_public_names_alone() -> None:
                 assert not any(re.match(r"_[a-z]", part) for part in parts), f"{path}: {name}"
 
 
-def test_only_the_store_imports_aiosqlite() -> None:
+def test_only_the_stores_import_aiosqlite() -> None:
     importers = {path.name for path in FILES if "aiosqlite" in set(imports(path))}
-    assert importers == {"_store.py"}
+    assert importers == {"_store.py", "_catalog_file.py"}
 
 
 @pytest.mark.parametrize("module", ["paging", "draft", "operations", "deciding"])
@@ -201,7 +201,9 @@ def test_sql_is_spoken_in_rooms_of_its_own() -> None:
         and path.parent == PACKAGE
     }
     assert speakers == {
-        *("_copying.py", "_dumping.py", "_loading.py", "_reading.py", "_schema.py", "_sql.py")
+        *("_copying.py", "_dumping.py", "_loading.py", "_reading.py", "_schema.py", "_sql.py"),
+        *("_catalog_docs.py", "_catalog_queries.py", "_catalog_schema.py", "_catalog_sql.py"),
+        "_catalog_writing.py",
     }
 
 

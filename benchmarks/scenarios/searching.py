@@ -9,9 +9,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final, Literal
 
-from sessionactor._catalog_docs import words
-from sessionactor._text import text_of
-
 from benchmarks import directories
 from benchmarks.candidates import AGENT
 from benchmarks.harness import Check, Measure, Section, Target, compare
@@ -26,6 +23,8 @@ from benchmarks.workloads import (
     varied,
 )
 from sessionactor import SearchHit, SessionRegistry
+from sessionactor._catalog_docs import words
+from sessionactor._text import text_of
 
 LIMIT_MS: Final = 5
 WITHIN: Final = 10

@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
@@ -17,6 +16,7 @@ import anyio
 
 from sessionactor import _copying as copying
 from sessionactor import _files as files
+from sessionactor import _looking as looking
 from sessionactor._copying import Origin
 from sessionactor._directory import Directory
 from sessionactor._errors import (
@@ -81,8 +81,11 @@ class Copies:
         """
         files.check_path(path, origin.session_id)
 
+        # A connection that may write would tidy the log up, as an owner does.
+        look = looking.look if self._directory.read_only else None
+
         async def copy(origin: Origin) -> None:
-            await self._run(partial(copying.back_up, origin, path))
+            await self._run(lambda stopped: copying.back_up(origin, path, stopped, look))
 
         where = f"session {origin.session_id!r} cannot be backed up to {path}"
         try:

@@ -16,7 +16,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -30,6 +29,8 @@ from sessionactor._sql import COLUMNS
 
 Stopped: TypeAlias = Callable[[], bool]
 """Whether nobody wants the copy any more."""
+Look: TypeAlias = Callable[[Path, str, Callable[[str], None]], None]
+"""Has a session's file seen; `looking.look` is one."""
 
 _SLICE_S: Final = 0.05
 """How long a slice should take."""
@@ -88,6 +89,8 @@ FORK: Final = (
     " ORDER BY rowid",
     "INSERT INTO main.removals (revision, first_id) SELECT :revision, :bound"
     " WHERE EXISTS (SELECT 1 FROM origin.messages WHERE id >= :bound)",
+    "INSERT INTO main.origins (message_id, record)"
+    " SELECT message_id, record FROM origin.origins WHERE message_id < :bound",
     "INSERT INTO main.metadata (key, value, revision)"
     " SELECT key, value, revision FROM origin.metadata",
     "UPDATE main.session SET high_water = :bound - 1, revision = :revision, last_at = :last_at,"
@@ -101,6 +104,7 @@ FORK: Final = (
 BACKUP: Final = (
     "INSERT INTO main.keys SELECT * FROM origin.keys",
     "INSERT INTO main.turns SELECT * FROM origin.turns",
+    "INSERT INTO main.origins SELECT * FROM origin.origins",
     "INSERT INTO main.removals SELECT * FROM origin.removals ORDER BY rowid",
     "INSERT INTO main.metadata SELECT * FROM origin.metadata",
     "REPLACE INTO main.session SELECT * FROM origin.session",
@@ -117,6 +121,8 @@ class Origin(NamedTuple):
     """Tells it from another one that is created under its id later."""
     path: Path | None = None
     """`None`: in memory."""
+    uri: str | None = None
+    """How SQLite is to open it, if not to read and write."""
     image: bytes | None = None
     """In memory: its content."""
     before: int | None = None
@@ -149,8 +155,14 @@ def fork_file(image: bytes, origin: Origin, now: int, stopped: Stopped, draft: P
         copy.fork(now)
 
 
-def back_up(origin: Origin, target: Path, stopped: Stopped) -> None:
+def back_up(origin: Origin, target: Path, stopped: Stopped, look: Look | None = None) -> None:
     """Put a copy of a session in place, as one file, or nothing.
+
+    Args:
+        origin: The session.
+        target: Where the copy is to be.
+        stopped: Whether nobody wants it any more.
+        look: Calls back with the URI to read the origin by, until what was read holds.
 
     Raises:
         SessionNotFoundError: it is not at its path (any more).
@@ -158,8 +170,18 @@ def back_up(origin: Origin, target: Path, stopped: Stopped) -> None:
     """
     if not target.parent.is_dir():
         raise FileNotFoundError(f"the directory {target.parent} does not exist; make it first")
-    draft = target.with_name(names.part_file_name())
-    files.create(target, draft, partial(_write_backup, origin, stopped))
+
+    def build(draft: Path) -> None:
+        if look is None or origin.path is None:
+            _write_backup(origin, stopped, draft)
+        else:
+            look(
+                origin.path,
+                origin.session_id,
+                lambda uri: _write_backup(origin._replace(uri=uri), stopped, draft),
+            )
+
+    files.create(target, target.with_name(names.part_file_name()), build)
 
 
 def _write_backup(origin: Origin, stopped: Stopped, draft: Path) -> None:
@@ -317,7 +339,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _attach(origin: Origin, connection: sqlite3.Connection) -> None:
     if origin.path is not None:
-        connection.execute("ATTACH ? AS origin", (files.uri(origin.path),))
+        connection.execute("ATTACH ? AS origin", (origin.uri or files.uri(origin.path),))
     else:
         assert origin.image is not None
         connection.execute("ATTACH ':memory:' AS origin")

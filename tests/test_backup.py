@@ -51,7 +51,7 @@ async def filled(registry: SessionRegistry, count: int = 5) -> Session:
 
 
 def entries(directory: Path) -> list[str]:
-    return sorted(set(os.listdir(directory)) - {".sessionactor.lock"})
+    return sorted(name for name in os.listdir(directory) if not name.startswith(".sessionactor."))
 
 
 @pytest.fixture

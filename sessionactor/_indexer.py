@@ -213,7 +213,8 @@ class Indexer:
         self._feed.want(wanted)
         self._total = self._feed.left
         self._has_dead = True
-        self._begun.set_result(None)
+        if not self._anew:  # asked for meanwhile: then it begins once more
+            self._begun.set_result(None)
 
     async def _take_in(self) -> None:
         batch = self._feed.batch()

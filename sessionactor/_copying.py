@@ -89,6 +89,8 @@ FORK: Final = (
     " ORDER BY rowid",
     "INSERT INTO main.removals (revision, first_id) SELECT :revision, :bound"
     " WHERE EXISTS (SELECT 1 FROM origin.messages WHERE id >= :bound)",
+    "INSERT INTO main.origins (message_id, record)"
+    " SELECT message_id, record FROM origin.origins WHERE message_id < :bound",
     "INSERT INTO main.metadata (key, value, revision)"
     " SELECT key, value, revision FROM origin.metadata",
     "UPDATE main.session SET high_water = :bound - 1, revision = :revision, last_at = :last_at,"
@@ -102,6 +104,7 @@ FORK: Final = (
 BACKUP: Final = (
     "INSERT INTO main.keys SELECT * FROM origin.keys",
     "INSERT INTO main.turns SELECT * FROM origin.turns",
+    "INSERT INTO main.origins SELECT * FROM origin.origins",
     "INSERT INTO main.removals SELECT * FROM origin.removals ORDER BY rowid",
     "INSERT INTO main.metadata SELECT * FROM origin.metadata",
     "REPLACE INTO main.session SELECT * FROM origin.session",

@@ -10,10 +10,10 @@ How a request travels, each layer importing only what stands above it:
     catalog_schema                                     pure
     files, ownership, sql, loading, reading, dumping,
     chapters, copying, opening, content, store,
-    directory, scan, disk, settings,
+    directory, scan, disk, looking, read_only, settings,
     catalog_docs, catalog_writing, catalog_sql,
     catalog_queries, catalog_file, feed, indexer,
-    sources, catalog                                   what touches the disk
+    sources, catalog, read_only_catalog                what touches the disk
     mailbox, pace, hub                                 the queue in front, the log behind an actor
     actor, capacity, copies, commands, activation      one session in use
     arguments, batch, subscription, handle, browsing,

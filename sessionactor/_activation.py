@@ -17,6 +17,7 @@ import anyio
 from sessionactor._actor import Actor, is_ending
 from sessionactor._capacity import Capacity
 from sessionactor._catalog import Catalog, NoCatalog
+from sessionactor._changes import StateName
 from sessionactor._commands import Delete, Expire, Fork, Rename, Start, Stop
 from sessionactor._copies import Copies
 from sessionactor._copying import Origin
@@ -151,7 +152,10 @@ class Activation:
             info = store.info()
             self._around.catalog.committed(self.session_id, self._revision, decision.steps, info)
             self._revision = info.revision
-        if decision.state.status.state == "running":
+        self._note_running(decision.state.status.state)
+
+    def _note_running(self, state: StateName) -> None:
+        if state == "running":
             self._around.running.add(self.session_id)
         else:
             self._around.running.discard(self.session_id)
@@ -326,8 +330,7 @@ class Activation:
         info = self._store.info()
         self._revision = info.revision
         around.catalog.opened(info)
-        if info.state != "running":
-            around.running.discard(self.session_id)
+        self._note_running(info.state)
         around.hub.opened(self.session_id, info.revision, created=create)
 
     async def _close(self, *, release: bool = True, deleting: bool = False) -> None:

@@ -16,7 +16,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -30,10 +29,12 @@ from sessionactor._sql import COLUMNS
 
 Stopped: TypeAlias = Callable[[], bool]
 """Whether nobody wants the copy any more."""
+Look: TypeAlias = Callable[[Path, str, Callable[[str], None]], None]
+"""Has a session's file seen; `looking.look` is one."""
 
 _SLICE_S: Final = 0.05
 """How long a slice should take."""
-_FEWEST_ROWS: Final = 1_000
+_FEWEST_ROWS: Final = 50
 """Of the first slice; later ones are fitted to the time."""
 _MOST_ROWS: Final = 50_000
 _SYNC_BYTES: Final = 16 << 20
@@ -88,6 +89,8 @@ FORK: Final = (
     " ORDER BY rowid",
     "INSERT INTO main.removals (revision, first_id) SELECT :revision, :bound"
     " WHERE EXISTS (SELECT 1 FROM origin.messages WHERE id >= :bound)",
+    "INSERT INTO main.origins (message_id, record)"
+    " SELECT message_id, record FROM origin.origins WHERE message_id < :bound",
     "INSERT INTO main.metadata (key, value, revision)"
     " SELECT key, value, revision FROM origin.metadata",
     "UPDATE main.session SET high_water = :bound - 1, revision = :revision, last_at = :last_at,"
@@ -101,6 +104,7 @@ FORK: Final = (
 BACKUP: Final = (
     "INSERT INTO main.keys SELECT * FROM origin.keys",
     "INSERT INTO main.turns SELECT * FROM origin.turns",
+    "INSERT INTO main.origins SELECT * FROM origin.origins",
     "INSERT INTO main.removals SELECT * FROM origin.removals ORDER BY rowid",
     "INSERT INTO main.metadata SELECT * FROM origin.metadata",
     "REPLACE INTO main.session SELECT * FROM origin.session",
@@ -117,6 +121,8 @@ class Origin(NamedTuple):
     """Tells it from another one that is created under its id later."""
     path: Path | None = None
     """`None`: in memory."""
+    uri: str | None = None
+    """How SQLite is to open it, if not to read and write."""
     image: bytes | None = None
     """In memory: its content."""
     before: int | None = None
@@ -149,8 +155,14 @@ def fork_file(image: bytes, origin: Origin, now: int, stopped: Stopped, draft: P
         copy.fork(now)
 
 
-def back_up(origin: Origin, target: Path, stopped: Stopped) -> None:
+def back_up(origin: Origin, target: Path, stopped: Stopped, look: Look | None = None) -> None:
     """Put a copy of a session in place, as one file, or nothing.
+
+    Args:
+        origin: The session.
+        target: Where the copy is to be.
+        stopped: Whether nobody wants it any more.
+        look: Calls back with the URI to read the origin by, until what was read holds.
 
     Raises:
         SessionNotFoundError: it is not at its path (any more).
@@ -158,8 +170,18 @@ def back_up(origin: Origin, target: Path, stopped: Stopped) -> None:
     """
     if not target.parent.is_dir():
         raise FileNotFoundError(f"the directory {target.parent} does not exist; make it first")
-    draft = target.with_name(names.part_file_name())
-    files.create(target, draft, partial(_write_backup, origin, stopped))
+
+    def build(draft: Path) -> None:
+        if look is None or origin.path is None:
+            _write_backup(origin, stopped, draft)
+        else:
+            look(
+                origin.path,
+                origin.session_id,
+                lambda uri: _write_backup(origin._replace(uri=uri), stopped, draft),
+            )
+
+    files.create(target, target.with_name(names.part_file_name()), build)
 
 
 def _write_backup(origin: Origin, stopped: Stopped, draft: Path) -> None:
@@ -171,6 +193,7 @@ def _write_backup(origin: Origin, stopped: Stopped, draft: Path) -> None:
 class _Look(NamedTuple):
     """What the origin is at one moment."""
 
+    state: str
     high_water: int
     revision: int
     last_at: int
@@ -192,8 +215,10 @@ class _Copy:
         """Take over the history up to the bound; `Session.fork` says what becomes of it."""
         ((new_id,),) = self._connection.execute(NEW_ID)
         self._values.update(own=f"{self._origin.session_id}/", new=f"{new_id}/")
+        self._refuse_import(self._look())
         self._take_slices()
         with self._moment() as look:
+            self._refuse_import(look)
             bound = look.high_water + 1
             if self._origin.before is not None:
                 bound = min(bound, self._origin.before)
@@ -219,7 +244,7 @@ class _Copy:
         """Take over nearly all rows; what changes meanwhile is for the last look."""
         look = self._look()
         # Whoever appended faster than this copies would keep it going for ever.
-        bound = 2 * look.high_water + _MOST_ROWS
+        bound = min(2 * look.high_water + _MOST_ROWS, MAX_ID)
         if self._origin.before is not None:
             bound = min(bound, self._origin.before)
         limit = _FEWEST_ROWS
@@ -262,15 +287,18 @@ class _Copy:
         self._pause()
 
     def _look(self) -> _Look:
-        session_id, created_at, state, *rest = self._connection.execute(STATE).fetchone()
+        session_id, created_at, *rest = self._connection.execute(STATE).fetchone()
         if (session_id, created_at) != (self._origin.session_id, self._origin.created_at):
             raise vanished(self._origin)
-        if state == "importing" and self._values["own"]:
+        return _Look(*rest)
+
+    def _refuse_import(self, look: _Look) -> None:
+        if look.state == "importing":
+            session_id = self._origin.session_id
             raise SessionBusyError(
                 f"session {session_id!r} is being imported; fork it when that is finished",
                 session_id=session_id,
             )
-        return _Look(*rest)
 
     def _execute(self, statement: str, **values: object) -> int:
         self._values.update(values)
@@ -311,7 +339,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _attach(origin: Origin, connection: sqlite3.Connection) -> None:
     if origin.path is not None:
-        connection.execute("ATTACH ? AS origin", (files.uri(origin.path),))
+        connection.execute("ATTACH ? AS origin", (origin.uri or files.uri(origin.path),))
     else:
         assert origin.image is not None
         connection.execute("ATTACH ':memory:' AS origin")

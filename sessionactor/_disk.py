@@ -21,7 +21,7 @@ from typing import NamedTuple, TypeVar
 from sessionactor import _files as files
 from sessionactor import _names as names
 from sessionactor._catalog_events import Listed
-from sessionactor._directory import matching
+from sessionactor._directory import Followed, matching
 from sessionactor._errors import (
     SessionError,
     SessionExistsError,
@@ -50,6 +50,7 @@ class DiskDirectory:
     """A directory of session files; blocking work runs in `executor`."""
 
     in_memory = False
+    read_only = False
     _ownership: Ownership
     _scan: Scan
 
@@ -69,8 +70,7 @@ class DiskDirectory:
     async def open(self) -> None:
         files.check_path(self._path / names.file_name("x", "x"))
         try:
-            await self._run(lambda: self._path.mkdir(parents=True, exist_ok=True))
-            self._ownership = await self._run(Ownership, self._path)
+            self._ownership = await self._run(self._get_ready)
             try:
                 await self._run(self._ownership.remove_drafts)
                 self._take(await self._run(self._read))
@@ -79,6 +79,10 @@ class DiskDirectory:
                 raise
         except OSError as error:
             raise self._failed(error) from error
+
+    def _get_ready(self) -> Ownership:
+        self._path.mkdir(parents=True, exist_ok=True)
+        return Ownership(self._path)
 
     async def aclose(self) -> None:
         if self._scanning is not None:
@@ -251,6 +255,9 @@ class DiskDirectory:
                 ) from error
         self._verified.add(self._place(new))
 
+    async def watch(self, followed: Followed) -> None:
+        return None
+
     def _drop_if_missing(self, entry: str | None) -> bool:
         """Take an entry out of the index whose file went by other hands."""
         if entry is None or os.path.lexists(self._path / entry):
@@ -338,7 +345,7 @@ class DiskDirectory:
             if kind is files.Kind.SESSION:
                 if names.is_cut(entry):
                     try:
-                        checked.identities[entry] = read_identity(path)
+                        checked.identities[entry] = self._read_identity(path)
                     except StorageError as error:
                         logger.warning("left out: %s", error)
                         continue
@@ -348,6 +355,9 @@ class DiskDirectory:
             else:
                 checked.gone.append(entry)
         return checked
+
+    def _read_identity(self, path: Path) -> Identity:
+        return read_identity(path)
 
     def _matching(self, pattern: str, entries: list[str]) -> list[SessionFile]:
         found = []

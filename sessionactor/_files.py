@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote
 
 from sessionactor import _names as names
@@ -25,6 +25,9 @@ MAX_PATH_BYTES: Final = 512 - len("-journal")
 
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a connection waits for a lock that some other program holds on the file."""
+
+CLOCK_GRAIN_NS: Final = 50_000_000
+"""File systems stamp changes by a clock that ticks this rarely at worst."""
 
 _MAGIC: Final = b"SQLite format 3\0"
 
@@ -69,12 +72,12 @@ def leave(key: tuple[int, int]) -> None:
             del _open_here[key]
 
 
-def uri(path: Path) -> str:
+def uri(path: Path, mode: Literal["rw", "ro"] = "rw") -> str:
     """How SQLite is told to open a database that is there.
 
     A file that vanished meanwhile is an error then, not an empty database.
     """
-    return f"file:{quote(os.fsencode(path))}?mode=rw"
+    return f"file:{quote(os.fsencode(path))}?mode={mode}"
 
 
 def _inspect(path: Path) -> tuple[Kind, tuple[int, int]]:

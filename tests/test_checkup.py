@@ -209,7 +209,7 @@ async def test_what_another_process_owns_is_not_repaired(place: Path) -> None:
         assert caught.value.pid == other.pid
 
 
-async def test_a_file_from_before_states_and_turns_is_not_wrong(place: Path) -> None:
+async def test_a_file_of_an_older_version_is_brought_up_to_date(place: Path) -> None:
     from sessionactor import _schema as schema
 
     path = place / "old_one.db"
@@ -219,6 +219,23 @@ async def test_a_file_from_before_states_and_turns_is_not_wrong(place: Path) -> 
         schema.migrate(connection, 0, schema.MIGRATIONS[:1])
         connection.execute("INSERT INTO session VALUES (1, 'old', 'one', 0, 0, 0, 0)")
         connection.execute("INSERT INTO messages VALUES (1,'a',x'80',0,0,NULL,NULL,NULL,NULL,1)")
-    assert list(check(place)) == []
     execute(path, "UPDATE messages SET data = x'c1'")
+    older, undecodable = check(place)
+    assert (older.problem, undecodable.problem) == ("older", "undecodable")
+    assert repair(older)
     assert only(place).problem == "undecodable"
+    assert await count_of(place, "two") == (300, 300)
+
+
+async def test_a_log_that_came_without_its_index_is_taken_in(place: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    async with SessionRegistry(place) as registry:
+        await registry.session("one").append("agent-1", {"role": "user"})
+        for suffix in ("", "-wal"):
+            shutil.copy(place / f"one_first.db{suffix}", there / f"one_first.db{suffix}")
+    finding = only(there)
+    assert finding.problem == "unreadable"
+    assert repair(finding)
+    assert list(check(there)) == []
+    assert await count_of(there, "one") == (301, 301)

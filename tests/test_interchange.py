@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import owner
 from tables import tables
 from test_codec import any_text, messages, same
 
@@ -28,9 +29,11 @@ from sessionactor import (
     SessionBusyError,
     SessionError,
     SessionNotFoundError,
+    SessionOwnedError,
     SessionRegistry,
     TurnClosedError,
 )
+from sessionactor._requests import Restore, Write
 from sessionactor.interchange import (
     ExportReport,
     Progress,
@@ -702,3 +705,61 @@ async def test_long_messages_and_deep_ones_come_back(tmp_path: Path) -> None:
         assert (await import_session(other, tmp_path / "s.jsonl")).problems == ()
         rows = await other.session("s").messages()
         assert all(same(row.message, one) for row, one in zip(rows, messages, strict=True))
+
+
+# who else is there
+
+
+async def test_two_exports_to_one_file_do_not_mix(tmp_path: Path) -> None:
+    out = tmp_path / "s.jsonl"
+    async with SessionRegistry(tmp_path / "a", durability="normal") as registry:
+        session = await registry.start("s", name="n")
+        await session.extend("a", [HELLO] * 20_000)
+        begun = asyncio.Event()
+        first = asyncio.create_task(
+            export_session(registry, "s", out, progress=lambda _: begun.set())
+        )
+        await begun.wait()
+        with pytest.raises(BlockingIOError, match="by somebody else"):
+            await export_session(registry, "s", out)
+        assert (await first).status == "exported"
+        assert (await import_session(registry, out)).status == "unchanged"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "s.jsonl"]
+
+
+async def test_a_session_of_another_process_is_left_to_it(tmp_path: Path) -> None:
+    place, file = tmp_path / "a", tmp_path / "s.jsonl"
+    async with memory_registry() as registry:
+        await (await registry.start("s", name="owned")).append("a", HELLO)
+        await export_session(registry, "s", file)
+    with owner(place, "s") as running:
+        async with SessionRegistry(place) as registry:
+            for call in (import_session(registry, file), export_session(registry, "s", file)):
+                with pytest.raises(SessionOwnedError, match=str(running.pid)):
+                    await call
+            imported = await import_sessions(registry, tmp_path)
+            assert [(one.session_id, one.status) for one in imported.files] == [("s", "failed")]
+            exported = await export_sessions(registry, tmp_path / "out")
+            assert [one.status for one in exported.sessions] == ["failed"]
+            assert str(running.pid) in next(exported.problems).reason
+
+
+async def test_parts_are_taken_in_turn_and_into_an_empty_session_only(
+    place: Path | None,
+) -> None:
+    async with SessionRegistry(place) as registry:
+        session = await registry.start("s")
+        assert await session.revision() == 0
+        await registry.ask("s", Write((Restore(None, "one"),)))
+        for wrong in (None, "two", ""):
+            with pytest.raises(SessionBusyError, match="stands at 'one'"):
+                await registry.ask("s", Write((Restore(wrong, "other"),)))
+        await registry.ask("s", Write((Restore("one", "two"),)))
+        await registry.stop("s")
+        info = await session.info()
+        assert (info.state, info.turn_id, info.message_count) == ("importing", "two", 0)
+        other = await registry.start("other")
+        await other.save_metadata({"a": "b"})
+        with pytest.raises(SessionBusyError, match="not empty"):
+            await registry.ask("other", Write((Restore(None, "one"),)))
+        assert (await other.info()).state == "idle"

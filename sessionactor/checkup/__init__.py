@@ -4,7 +4,6 @@ It looks at files, not at a registry's index, and so sees what registries pass o
 beside processes that have sessions open. `check` and `repair` block.
 
     finding           what is wrong with a file
-    reading           a session's file, opened to look only
     content           what is wrong inside of one
     listing           what is wrong around them, and all files in turn
     repairing         what is safe to do about it

@@ -50,8 +50,10 @@ def faults(entry: str, connection: sqlite3.Connection) -> Iterator[Fault]:
             yield Fault("damaged", f"the database is damaged: {detail}")
         return
     yield from _identity(entry, connection)
-    if connection.execute(VERSION).fetchone()[0] == schema.VERSION:  # older ones: when migrated
+    if connection.execute(VERSION).fetchone()[0] == schema.VERSION:
         yield from _count(connection)
+    else:
+        yield Fault("older", "an older version of sessionactor wrote it", "bring it up to date")
     yield from _rows(connection)
 
 

@@ -9,7 +9,7 @@ How a request travels, each layer importing only what stands above it:
     cursors, catalog_events, catalog_rows,
     catalog_schema                                     pure
     files, ownership, sql, loading, reading, dumping,
-    chapters, copying, opening, content, store,
+    chapters, takeover, copying, opening, content, store,
     directory, scan, disk, looking, read_only, settings,
     catalog_docs, catalog_writing, catalog_sql,
     catalog_queries, catalog_file, feed, indexer,

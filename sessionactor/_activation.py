@@ -20,7 +20,6 @@ from sessionactor._catalog import Catalog, NoCatalog
 from sessionactor._changes import StateName
 from sessionactor._commands import Delete, Expire, Fork, Rename, Start, Stop
 from sessionactor._copies import Copies
-from sessionactor._copying import Origin
 from sessionactor._deciding import Decision
 from sessionactor._directory import Directory
 from sessionactor._errors import (
@@ -36,6 +35,7 @@ from sessionactor._opening import Durability
 from sessionactor._records import SessionFile
 from sessionactor._requests import SetName, Write
 from sessionactor._store import OpenStore, Store
+from sessionactor._takeover import Origin
 
 logger = logging.getLogger("sessionactor")
 

@@ -9,8 +9,8 @@ How a request travels, each layer importing only what stands above it:
     cursors, catalog_events, catalog_rows,
     catalog_schema                                     pure
     files, ownership, sql, loading, reading, dumping,
-    chapters, copying, opening, content, store,
-    directory, scan, inspecting, disk, looking,
+    chapters, takeover, copying, opening, content,
+    store, directory, scan, inspecting, disk, looking,
     read_only, settings, catalog_docs,
     catalog_writing, catalog_sql, catalog_queries,
     catalog_file, feed, indexer, sources, catalog,

@@ -16,7 +16,6 @@ import anyio
 from sessionactor._actor import Actor, is_ending
 from sessionactor._changes import StateName
 from sessionactor._commands import Delete, Expire, Fork, Rename, Start, Stop
-from sessionactor._copying import Origin
 from sessionactor._deciding import Decision
 from sessionactor._errors import (
     RegistryClosedError,
@@ -30,6 +29,7 @@ from sessionactor._records import SessionFile
 from sessionactor._requests import SetName, Write
 from sessionactor._store import Store
 from sessionactor._surroundings import Surroundings
+from sessionactor._takeover import Origin
 
 logger = logging.getLogger("sessionactor")
 

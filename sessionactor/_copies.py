@@ -17,7 +17,6 @@ import anyio
 from sessionactor import _copying as copying
 from sessionactor import _files as files
 from sessionactor import _looking as looking
-from sessionactor._copying import Origin
 from sessionactor._directory import Directory
 from sessionactor._errors import (
     RegistryClosedError,
@@ -27,6 +26,7 @@ from sessionactor._errors import (
     StorageError,
     TargetExistsError,
 )
+from sessionactor._takeover import Origin, vanished
 
 _T = TypeVar("_T")
 
@@ -64,7 +64,7 @@ class Copies:
             while True:
                 file = await self._directory.find(origin.session_id)
                 if file is None or file.path == origin.path:
-                    raise copying.vanished(origin)
+                    raise vanished(origin)
                 origin = origin._replace(path=file.path)
                 try:
                     return await copy(origin)

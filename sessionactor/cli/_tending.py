@@ -144,8 +144,9 @@ async def _catalog(place: Place, repaired: list[str | None], *, fix: bool) -> li
     async with place.reading() as registry:
         with place.output.progress("catalog") as told:
             found = await check_catalog(registry, told)
-    is_needed = bool(found) or not has_catalog(place.directory)
-    if not fix or not is_needed:
+    if fix and not has_catalog(place.directory):
+        found.append(Finding("catalog", place.directory, None, "there is none", "make it"))
+    if not fix or not found:
         return [_Treated(one) for one in found]
     try:
         async with place.writing() as registry:

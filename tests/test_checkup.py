@@ -120,6 +120,15 @@ async def test_a_damaged_database_is_told_and_left(place: Path) -> None:
     assert only(place).problem == "damaged"
 
 
+async def test_a_table_that_is_missing_is_told(place: Path) -> None:
+    execute(place / "one_first.db", "DROP TABLE metadata")
+    execute(place / "one_first.db", "DROP INDEX checkpoints")
+    execute(place / "two_first.db", "CREATE TABLE notes (of_someone_else)")
+    finding = only(place)
+    assert finding.problem == "damaged"
+    assert finding.detail == "it has no index checkpoints, no table metadata"
+
+
 async def test_damaged_indices_are_made_anew(place: Path) -> None:
     path = place / "one_first.db"
     async with SessionRegistry(place) as registry:

@@ -10,9 +10,9 @@ beside processes that have sessions open. `check` and `repair` block.
     agreement         whether the catalog says what the files say
 """
 
-from sessionactor.checkup._agreement import check_catalog
+from sessionactor.checkup._agreement import check_catalog, has_catalog
 from sessionactor.checkup._finding import Finding, Problem
 from sessionactor.checkup._listing import check
 from sessionactor.checkup._repairing import repair
 
-__all__ = ["Finding", "Problem", "check", "check_catalog", "repair"]
+__all__ = ["Finding", "Problem", "check", "check_catalog", "has_catalog", "repair"]

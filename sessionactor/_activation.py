@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
 
 from sessionactor._actor import Actor, is_ending
-from sessionactor._capacity import Capacity
-from sessionactor._catalog import Catalog, NoCatalog
 from sessionactor._changes import StateName
 from sessionactor._commands import Delete, Expire, Fork, Rename, Start, Stop
-from sessionactor._copies import Copies
 from sessionactor._deciding import Decision
-from sessionactor._directory import Directory
 from sessionactor._errors import (
     RegistryClosedError,
     SessionError,
@@ -29,44 +24,14 @@ from sessionactor._errors import (
     SessionNotFoundError,
     StorageError,
 )
-from sessionactor._hub import Hub
 from sessionactor._mailbox import Envelope, Mailbox
-from sessionactor._opening import Durability
 from sessionactor._records import SessionFile
 from sessionactor._requests import SetName, Write
-from sessionactor._store import OpenStore, Store
+from sessionactor._store import Store
+from sessionactor._surroundings import Surroundings
 from sessionactor._takeover import Origin
 
 logger = logging.getLogger("sessionactor")
-
-
-@dataclass
-class Counters:
-    """What a registry counts."""
-
-    activations: int = 0
-    passivations: int = 0
-    requests: int = 0
-    commits: int = 0
-    crashes: int = 0
-
-
-@dataclass
-class Surroundings:
-    """What all the activations of a registry share."""
-
-    directory: Directory
-    open_store: OpenStore
-    durability: Durability
-    capacity: Capacity
-    copies: Copies
-    hub: Hub
-    catalog: Catalog | NoCatalog
-    token: str
-    """Says whose `running` is stored."""
-    running: set[str] = field(default_factory=set)
-    """Sessions that this registry runs: it stays their owner while they are passivated."""
-    counters: Counters = field(default_factory=Counters)
 
 
 class Activation:

@@ -54,11 +54,7 @@ def fork_file(image: bytes, origin: Origin, now: int, stopped: Stopped, draft: P
 def back_up(origin: Origin, target: Path, stopped: Stopped, look: Look | None = None) -> None:
     """Put a copy of a session in place, as one file, or nothing.
 
-    Args:
-        origin: The session.
-        target: Where the copy is to be.
-        stopped: Whether nobody wants it any more.
-        look: Calls back with the URI to read the origin by, until what was read holds.
+    `look`, if given, calls back with the URI to read the origin by, until what was read holds.
 
     Raises:
         SessionNotFoundError: it is not at its path (any more).

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import sqlite3
 import stat
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +30,10 @@ BUSY_TIMEOUT_S: Final = 5.0
 
 CLOCK_GRAIN_NS: Final = 50_000_000
 """File systems stamp changes by a clock that ticks this rarely at worst."""
+
+_LOOKS: Final = 5
+_PAUSE_S: Final = 0.02
+"""How often, and how long, it is waited for those who read a file that is to be moved."""
 
 _MAGIC: Final = b"SQLite format 3\0"
 
@@ -195,7 +201,12 @@ def move(old: Path, new: Path, session_id: str) -> None:
         key = status.st_dev, status.st_ino
         with _guard:  # what reads it here is soon done, and tidies its log up
             _guard.wait_for(lambda: key not in _open_here, BUSY_TIMEOUT_S)
-        if any(os.path.lexists(f"{old}{suffix}") for suffix in names.SIDE_FILES):
+        for _ in range(_LOOKS):
+            if not _has_side_files(old):
+                break
+            time.sleep(_PAUSE_S)  # most who read do so for a moment only
+            _tidy(old)
+        if _has_side_files(old):
             raise SessionBusyError(
                 f"session {session_id!r} cannot be renamed while another process reads"
                 f" {old.name}; try again when it has closed the file",
@@ -206,6 +217,20 @@ def move(old: Path, new: Path, session_id: str) -> None:
         remove_side_files(new)
         os.rename(old, new)
     sync_directory(new.parent)
+
+
+def _has_side_files(path: Path) -> bool:
+    return any(os.path.lexists(f"{path}{suffix}") for suffix in names.SIDE_FILES)
+
+
+def _tidy(path: Path) -> None:
+    """Let SQLite move the log of a closed session into its file, unless somebody reads it."""
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(uri(path), uri=True, timeout=0)) as connection,
+    ):
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def remove_side_files(path: Path) -> None:

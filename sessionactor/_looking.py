@@ -28,7 +28,13 @@ _T = TypeVar("_T")
 
 _PAUSE_S: Final = 0.005
 _PATIENCE_S: Final = 5.0
-"""How long it is tried again while the file is being opened, changed or closed."""
+"""How long it is tried again while the file changes …"""
+_OPENING_S: Final = 0.5
+"""… and while it seems to be just opened or closed."""
+_NO_INDEX: Final = (
+    "its log has no index, so that nobody can read it without writing; open it once with a"
+    " registry that is not read-only"
+)
 
 
 class _Stamp(NamedTuple):
@@ -121,7 +127,7 @@ def still(path: Path, what: str, see: Callable[[str], _T]) -> _T:
     Raises:
         StorageError: it cannot be read.
     """
-    deadline_s = time.monotonic() + _PATIENCE_S
+    began_s = time.monotonic()
     while True:
         before = stamps(path)
         try:
@@ -133,10 +139,13 @@ def still(path: Path, what: str, see: Callable[[str], _T]) -> _T:
         except (sqlite3.Error, OSError) as error:
             if isinstance(error, SessionError):
                 raise
-            if stamps(path) == before or time.monotonic() > deadline_s:
+            if stamps(path) == before:
                 raise _unreadable(path, what, str(error)) from error
-        if time.monotonic() > deadline_s:
-            raise _unreadable(path, what, _waited_for(path))
+        waited_s = time.monotonic() - began_s
+        if not _is_fixed(before) and uri is None and waited_s > _OPENING_S:
+            raise _unreadable(path, what, _NO_INDEX)
+        if waited_s > _PATIENCE_S:
+            raise _unreadable(path, what, "it changes all the time")
         time.sleep(_PAUSE_S)
 
 
@@ -151,15 +160,6 @@ def _uri(path: Path, found: Stamps) -> str | None:
         return files.uri(path, "ro") + "&immutable=1" if found.are_settled else None
     index = f"{path}{names.INDEX_SUFFIX}"
     return files.uri(path, "ro") if os.path.lexists(index) else None
-
-
-def _waited_for(path: Path) -> str:
-    if _is_fixed(stamps(path)):
-        return "it changes all the time"
-    return (
-        "its log has no index, so that it cannot be read without writing; open the session once"
-        " with a registry that is not read-only"
-    )
 
 
 def _unreadable(path: Path, what: str, reason: str) -> StorageError:

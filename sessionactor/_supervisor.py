@@ -19,7 +19,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sessionactor import _names as names
-from sessionactor._activation import Activation, Surroundings
+from sessionactor._activation import Activation
 from sessionactor._capacity import Capacity
 from sessionactor._catalog import Catalog, NoCatalog
 from sessionactor._catalog_file import CatalogFile, MemoryCatalog, Place
@@ -40,6 +40,7 @@ from sessionactor._requests import ReadImage, ReadInfo, Request
 from sessionactor._settings import Settings
 from sessionactor._sources import DiskSource, MemorySource
 from sessionactor._store import join_threads
+from sessionactor._surroundings import Surroundings
 from sessionactor._takeover import Origin
 from sessionactor._text import text_of
 

@@ -138,7 +138,7 @@ async def file_of(registry: SessionRegistry, session_id: str) -> Path:
 
 
 @given(st.lists(operations, max_size=25))
-@settings(max_examples=120)
+@settings(max_examples=80)
 async def test_a_session_comes_back_as_it_was(done: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as place:
         here, there, out = Path(place, "here"), Path(place, "there"), Path(place, "s.jsonl")
@@ -407,6 +407,20 @@ async def test_an_edited_copy_is_another_session(tmp_path: Path) -> None:
         result = await import_session(registry, file)
         assert result.status == "exists"
         number = next(n for n, line in enumerate(file.read_text().split("\n"), 1) if "n 9" in line)
+        assert f"line {number} " in result.problems[0].reason
+
+
+@pytest.mark.parametrize("kind", ["metadata", "turn", "removal", "key"])
+async def test_a_copy_that_lacks_something_is_another_session(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "s.jsonl"
+    async with memory_registry() as registry:
+        await eventful(registry)
+        await export_session(registry, "s", file)
+        lines = file.read_text().splitlines(keepends=True)
+        number = next(n for n, line in enumerate(lines, 1) if f'"type":"{kind}"' in line)
+        file.write_text("".join(lines[: number - 1] + lines[number:]))
+        result = await import_session(registry, file)
+        assert result.status == "exists"
         assert f"line {number} " in result.problems[0].reason
 
 

@@ -34,7 +34,7 @@ from sessionactor import (
     Subscription,
     Updated,
 )
-from sessionactor._changes import IDLE, Restored, StoredRow
+from sessionactor._changes import IDLE, Restored, StoredMetadata, WholeRow
 from sessionactor._codec import encode
 from sessionactor._requests import Append, Restore, SetName, Write
 from sessionactor.testing import Faults, MemoryVault, faulty_store, memory_registry
@@ -625,28 +625,34 @@ async def test_a_corrupt_row_is_named_and_the_rest_goes_on(tmp_path: Path) -> No
 
 
 async def test_what_is_restored_comes_whole(place: Path | None) -> None:
-    def row(db_id: int, revision: int, updated_at: int | None = None) -> StoredRow:
+    def row(db_id: int, revision: int, updated_at: int | None = None) -> WholeRow:
         data = encode(says(db_id), max_bytes=999)
-        return (db_id, "a", data, db_id, 0, None, None, None, None, revision, updated_at)
+        stored = (db_id, "a", data, db_id, 0, None, None, None, None, revision, updated_at)
+        return WholeRow(stored, db_id, None)
 
     async with SessionRegistry(place) as registry:
         session = await registry.start("a")
         live, behind = session.subscribe(), session.subscribe(since=0)
-        first = Restore(0, (row(1, 9, 50), row(2, 2)))
+        first = Restore(None, "one", (row(1, 9, 50), row(2, 2)))
         await registry.ask("a", Write((first,)))
         assert await is_quiet(live, session)
         assert await is_quiet(behind, session)
         again = session.subscribe(since=0)
         assert await is_quiet(again, session)
-        final = Restored(7, 20, 1, 99, "x/1", (("room_id", "r"),), (("k", "v"),), IDLE, ("t",))
-        await registry.ask("a", Write((Restore(2, (row(3, 3),), (), final, 2),)))
+        metadata = (StoredMetadata("k", "v", 12),)
+        final = Restored(7, 20, 1, 99, "x/1", (("room_id", "r"),), IDLE, 0, 15, 0)
+        rest = Restore("one", "two", (row(3, 3),), metadata=metadata, final=final)
+        await registry.ask("a", Write((rest,)))
         for events in (live, behind, again):
             async with mirrored(events) as mirror:
                 await eventually(lambda found=mirror: found.metadata)
             await mirror.is_true(session)
-            assert mirror.revision == 20
+            assert mirror.revision == 15
             assert mirror.metadata == {"k": "v"}
             assert mirror.context["room_id"] == "r"
+        await session.append("b", says("next"))
+        for events in (live, behind, again):
+            assert told(await take(events, 1)) == [("Appended", 21, 8, "next")]
 
 
 async def test_a_killed_owners_turn_is_told_as_interrupted(tmp_path: Path) -> None:

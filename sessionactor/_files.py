@@ -196,16 +196,16 @@ def move(old: Path, new: Path, session_id: str) -> None:
         SessionBusyError: it still has a log, because someone else reads it; nothing moved.
         FileExistsError: something has the new name; nothing moved.
     """
-    status = os.stat(old)
-    key = status.st_dev, status.st_ino
-    for _ in range(_LOOKS):
+    with settling():
+        status = os.stat(old)
+        key = status.st_dev, status.st_ino
         with _guard:  # what reads it here is soon done, and tidies its log up
             _guard.wait_for(lambda: key not in _open_here, BUSY_TIMEOUT_S)
-        if not _has_side_files(old):
-            break
-        time.sleep(_PAUSE_S)  # most who read it elsewhere do so for a moment only
-        _tidy(old)
-    with settling():
+        for _ in range(_LOOKS):
+            if not _has_side_files(old):
+                break
+            time.sleep(_PAUSE_S)  # most who read do so for a moment only
+            _tidy(old)
         if _has_side_files(old):
             raise SessionBusyError(
                 f"session {session_id!r} cannot be renamed while another process reads"

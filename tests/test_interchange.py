@@ -32,6 +32,7 @@ from sessionactor import (
     SessionOwnedError,
     SessionRegistry,
     TurnClosedError,
+    TurnOpenError,
 )
 from sessionactor._requests import Restore, Write
 from sessionactor.interchange import (
@@ -143,8 +144,8 @@ async def test_a_session_comes_back_as_it_was(done: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as place:
         here, there, out = Path(place, "here"), Path(place, "there"), Path(place, "s.jsonl")
         async with (
-            SessionRegistry(here, durability="normal") as registry,
-            SessionRegistry(there, durability="normal") as other,
+            SessionRegistry(here, durability="normal", catalog=False) as registry,
+            SessionRegistry(there, durability="normal", catalog=False) as other,
         ):
             session = await registry.start("s", name="n")
             for operation in done:
@@ -216,18 +217,28 @@ async def test_what_is_imported_goes_on_as_the_original_would(
         assert (info.created_at, info.name) == (again.created_at, again.name)
 
 
-async def test_an_open_turn_is_interrupted_in_the_copy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reopened", [False, True])
+async def test_open_turns_are_interrupted_in_the_copy(tmp_path: Path, reopened: bool) -> None:
     async with memory_registry() as registry, memory_registry() as other:
         session = await registry.start("s", name="n")
         async with session.turn("t", agent_id="a") as turn:
             await turn.append(HELLO)
-            await export_session(registry, "s", tmp_path / "s.jsonl")
+            async with session.turn("u", agent_id="b") as turn:
+                await turn.append(HELLO)
+                await export_session(registry, "s", tmp_path / "s.jsonl")
         await import_session(other, tmp_path / "s.jsonl")
-        copy = other.session("s")
+        copy = await other.start("s")
+        if reopened:
+            await other.stop("s")
         assert (await copy.info()).state == "interrupted"
-        assert [row.turn for row in await copy.interrupted_turn()] == ["t"]
+        assert [row.turn for row in await copy.interrupted_turn()] == ["t", "u"]
+        with pytest.raises(TurnOpenError, match="interrupted"):
+            await copy.turn("v", agent_id="a").__aenter__()
         assert await copy.discard_turn("t") == 1
+        assert (await copy.info()).state == "interrupted"
+        await copy.finish_turn("u")
         assert (await copy.info()).state == "idle"
+        assert [row.turn for row in await copy.messages()] == ["u"]
 
 
 async def test_a_row_that_cannot_be_decoded_comes_back_as_it_is(tmp_path: Path) -> None:

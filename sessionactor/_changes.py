@@ -243,7 +243,7 @@ class StoredInfo(NamedTuple):
     token: str | None
     """Of the registry whose `running` it is: another one's is an interrupted one."""
     parent: str | None
-    """The message that it was forked before: `"<session id>/<db_id>"`."""
+    """Of a fork, the newest message that it took over: `"<session id>/<db_id>"`; 0 for none."""
     high_water: int
     revision: int
 

@@ -213,7 +213,8 @@ class Indexer:
         self._feed.want(wanted)
         self._total = self._feed.left
         self._has_dead = True
-        self._begun.set_result(None)
+        if not self._anew:  # or it is wanted anew since this began
+            self._begun.set_result(None)
 
     async def _take_in(self) -> None:
         batch = self._feed.batch()
@@ -227,8 +228,7 @@ class Indexer:
         except Exception:
             self._feed.done(batch)  # again it would do the same
             raise
-        self._feed.want(fed.behind)
-        self._feed.done(batch)
+        self._feed.done(batch, fed.behind)
         self._has_dead = fed.has_dead
 
     async def _read_some(self) -> None:

@@ -80,7 +80,8 @@ def _update(draft: Draft, db_id: int, data: bytes, session_id: str) -> bool:
     row = draft.row(db_id)
     if row is None:
         return False
-    decoded([(*row[:2], _EMPTY, *row[3:])], "raise", session_id)  # all but what is replaced
+    kept = (*row[:2], _EMPTY, *row[3:9], 0, None)  # all but what is replaced
+    decoded([kept], "raise", session_id)
     draft.update(row, data)
     return True
 

@@ -106,6 +106,31 @@ async def test_from_every_revision_the_changes_lead_to_the_present(
         assert parts[-1] == 1
 
 
+async def test_rows_that_are_updated_again_and_again_were_inserted_once(
+    place: Path | None,
+) -> None:
+    async with started(place) as (registry, session):
+        known = {0: await present(session)}
+        changes: list[Callable[[], Awaitable[Any]]] = [
+            lambda: session.append("a", say(1)),
+            lambda: session.append("a", say(2)),
+            lambda: session.update(1, say("one")),
+            lambda: session.update(1, say("uno")),
+            lambda: session.append("a", say(3)),
+            lambda: session.update(2, say("two")),
+            lambda: session.update(1, say("un")),
+            lambda: session.update(2, say("due")),
+        ]
+        for change in changes:
+            await change()
+            known[await session.revision()] = await present(session)
+        assert len(known) == 9
+        for revision, snapshot in known.items():
+            copied = Copy(snapshot)
+            await copied.follow(registry, "s", revision)
+            assert copied.snapshot == await present(session)
+
+
 async def test_what_happens_while_one_catches_up_comes_too(place: Path | None) -> None:
     async with started(place) as (registry, session):
         for number in range(12):

@@ -18,9 +18,12 @@ from sessionactor import (
     Session,
     SessionOwnedError,
     SessionRegistry,
+    StorageError,
     TurnClosedError,
     TurnOpenError,
 )
+from sessionactor._opening import Opening
+from sessionactor._store import open_store
 
 
 def say(text: object) -> dict[str, Any]:
@@ -268,3 +271,35 @@ async def test_an_idle_session_is_passivated_in_its_turn(tmp_path: Path) -> None
             await eventually(lambda: registry.whereis("s") is None)
         assert said(await session.messages()) == [1, 2]
         assert await state(session) == ("idle", None)
+
+
+async def test_a_session_that_was_set_running_by_a_call_that_failed_keeps_its_owner(
+    tmp_path: Path,
+) -> None:
+    async def open_doubtful(opening: Opening) -> Any:
+        store: Any = await open_store(opening)
+        commit = store.commit
+
+        async def commit_and_fail(group: Any) -> Any:
+            decision = await commit(group)
+            if decision.state.turns:
+                raise StorageError("the answer was lost", session_id="s")
+            return decision
+
+        store.commit = commit_and_fail
+        return store
+
+    async with (
+        SessionRegistry(tmp_path, open_store=open_doubtful) as registry,
+        SessionRegistry(tmp_path) as other,
+    ):
+        session = await registry.start("s")
+        with pytest.raises(StorageError):
+            await session.turn("t", agent_id="a").__aenter__()
+        assert await state(session) == ("running", "t")
+        await registry.stop("s")
+        with pytest.raises(SessionOwnedError):
+            await other.session("s").info()
+        await session.finish_turn("t")
+        await registry.stop("s")
+        assert await state(other.session("s")) == ("idle", None)

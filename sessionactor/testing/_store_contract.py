@@ -22,6 +22,7 @@ from sessionactor._records import Row, SessionInfo
 from sessionactor._registry import SessionRegistry
 from sessionactor._session import Session
 from sessionactor.interchange import export_session, import_session
+from sessionactor.testing._copies_contract import CopiesContract
 from sessionactor.testing._editing_contract import EditingContract
 from sessionactor.testing._reading_contract import ReadingContract
 from sessionactor.testing._scenario import ids, in_loop, raised, said, says
@@ -29,7 +30,9 @@ from sessionactor.testing._turns_contract import TurnsContract
 from sessionactor.testing._writing_contract import WritingContract
 
 
-class SessionContract(WritingContract, EditingContract, TurnsContract, ReadingContract):
+class SessionContract(
+    WritingContract, EditingContract, TurnsContract, ReadingContract, CopiesContract
+):
     """What everything that answers as a `Session` does: subclass it for a transport.
 
     Name the subclass `Test…`, and give `open_session`: each test enters it for one new and

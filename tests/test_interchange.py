@@ -25,6 +25,7 @@ from test_codec import any_text, messages, same
 from sessionactor import (
     IdempotencyError,
     InvalidValueError,
+    ReadOnlyError,
     Session,
     SessionBusyError,
     SessionError,
@@ -546,6 +547,7 @@ async def test_an_export_is_of_one_moment_while_rows_are_changed(tmp_path: Path,
                 batch.update(1, {"n": number})
                 batch.update(size, {"n": number})
 
+        await session.set_state("running", "t")
         out = tmp_path / "out"
         out.mkdir()
         async with meanwhile(change):
@@ -556,8 +558,26 @@ async def test_an_export_is_of_one_moment_while_rows_are_changed(tmp_path: Path,
                 assert rows[0]["message"] == rows[-1]["message"]
                 if rows[0]["message"]["n"]:
                     assert heading["revision"] == rows[0]["revision"] == rows[-1]["revision"]
+                assert (heading["state"], heading["turn_id"]) == ("interrupted", "t")
                 assert [path.name for path in out.iterdir()] == ["s.jsonl"]
         assert number > 3
+
+
+async def test_a_read_only_registry_exports_beside_an_owner(tmp_path: Path) -> None:
+    file = tmp_path / "s.jsonl"
+    async with SessionRegistry(tmp_path / "a") as registry, memory_registry() as other:
+        session = await eventful(registry)
+        async with SessionRegistry(tmp_path / "a", read_only=True) as reading:
+            assert (await export_session(reading, "s", file)).status == "exported"
+            assert (await import_session(reading, file)).status == "unchanged"
+            await session.append("a", HELLO)
+            assert (await import_session(reading, file)).status == "exists"
+            assert (await export_session(reading, "s", file)).status == "exported"
+            assert (await import_session(registry, file)).status == "unchanged"
+            await other.start("new", name="n")
+            await export_session(other, "new", tmp_path / "new.jsonl")
+            with pytest.raises(ReadOnlyError):
+                await import_session(reading, tmp_path / "new.jsonl")
 
 
 async def test_an_importing_session_takes_nothing_else_and_is_not_exported(

@@ -25,6 +25,7 @@ from test_codec import any_text, messages, same
 from sessionactor import (
     IdempotencyError,
     InvalidValueError,
+    ReadOnlyError,
     Session,
     SessionBusyError,
     SessionError,
@@ -32,6 +33,7 @@ from sessionactor import (
     SessionOwnedError,
     SessionRegistry,
     TurnClosedError,
+    TurnOpenError,
 )
 from sessionactor._requests import Restore, Write
 from sessionactor.interchange import (
@@ -143,8 +145,8 @@ async def test_a_session_comes_back_as_it_was(done: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as place:
         here, there, out = Path(place, "here"), Path(place, "there"), Path(place, "s.jsonl")
         async with (
-            SessionRegistry(here, durability="normal") as registry,
-            SessionRegistry(there, durability="normal") as other,
+            SessionRegistry(here, durability="normal", catalog=False) as registry,
+            SessionRegistry(there, durability="normal", catalog=False) as other,
         ):
             session = await registry.start("s", name="n")
             for operation in done:
@@ -216,18 +218,28 @@ async def test_what_is_imported_goes_on_as_the_original_would(
         assert (info.created_at, info.name) == (again.created_at, again.name)
 
 
-async def test_an_open_turn_is_interrupted_in_the_copy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reopened", [False, True])
+async def test_open_turns_are_interrupted_in_the_copy(tmp_path: Path, reopened: bool) -> None:
     async with memory_registry() as registry, memory_registry() as other:
         session = await registry.start("s", name="n")
         async with session.turn("t", agent_id="a") as turn:
             await turn.append(HELLO)
-            await export_session(registry, "s", tmp_path / "s.jsonl")
+            async with session.turn("u", agent_id="b") as turn:
+                await turn.append(HELLO)
+                await export_session(registry, "s", tmp_path / "s.jsonl")
         await import_session(other, tmp_path / "s.jsonl")
-        copy = other.session("s")
+        copy = await other.start("s")
+        if reopened:
+            await other.stop("s")
         assert (await copy.info()).state == "interrupted"
-        assert [row.turn for row in await copy.interrupted_turn()] == ["t"]
+        assert [row.turn for row in await copy.interrupted_turn()] == ["t", "u"]
+        with pytest.raises(TurnOpenError, match="interrupted"):
+            await copy.turn("v", agent_id="a").__aenter__()
         assert await copy.discard_turn("t") == 1
+        assert (await copy.info()).state == "interrupted"
+        await copy.finish_turn("u")
         assert (await copy.info()).state == "idle"
+        assert [row.turn for row in await copy.messages()] == ["u"]
 
 
 async def test_a_row_that_cannot_be_decoded_comes_back_as_it_is(tmp_path: Path) -> None:
@@ -535,6 +547,7 @@ async def test_an_export_is_of_one_moment_while_rows_are_changed(tmp_path: Path,
                 batch.update(1, {"n": number})
                 batch.update(size, {"n": number})
 
+        await session.set_state("running", "t")
         out = tmp_path / "out"
         out.mkdir()
         async with meanwhile(change):
@@ -545,8 +558,26 @@ async def test_an_export_is_of_one_moment_while_rows_are_changed(tmp_path: Path,
                 assert rows[0]["message"] == rows[-1]["message"]
                 if rows[0]["message"]["n"]:
                     assert heading["revision"] == rows[0]["revision"] == rows[-1]["revision"]
+                assert (heading["state"], heading["turn_id"]) == ("interrupted", "t")
                 assert [path.name for path in out.iterdir()] == ["s.jsonl"]
         assert number > 3
+
+
+async def test_a_read_only_registry_exports_beside_an_owner(tmp_path: Path) -> None:
+    file = tmp_path / "s.jsonl"
+    async with SessionRegistry(tmp_path / "a") as registry, memory_registry() as other:
+        session = await eventful(registry)
+        async with SessionRegistry(tmp_path / "a", read_only=True) as reading:
+            assert (await export_session(reading, "s", file)).status == "exported"
+            assert (await import_session(reading, file)).status == "unchanged"
+            await session.append("a", HELLO)
+            assert (await import_session(reading, file)).status == "exists"
+            assert (await export_session(reading, "s", file)).status == "exported"
+            assert (await import_session(registry, file)).status == "unchanged"
+            await other.start("new", name="n")
+            await export_session(other, "new", tmp_path / "new.jsonl")
+            with pytest.raises(ReadOnlyError):
+                await import_session(reading, tmp_path / "new.jsonl")
 
 
 async def test_an_importing_session_takes_nothing_else_and_is_not_exported(

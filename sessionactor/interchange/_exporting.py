@@ -215,7 +215,7 @@ class _Export:
         try:
             session = self._registry.session(self._session_id)
             await session.backup(place.path / names.file_name(session.session_id, session.name))
-            async with SessionRegistry(place.path) as copies:
+            async with SessionRegistry(place.path, read_only=True, catalog=False) as copies:
                 return await self._try(await Source.open(copies, self._session_id), file)
         finally:
             self._worker.post(place.remove)

@@ -51,6 +51,6 @@ test-lowest: .venv-lowest/ready  ## all tests, with the lowest supported depende
 
 .venv-lowest/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet --editable ".[testing]" \
-		aiosqlite==0.21.0 anyio==4.4.0 msgpack==1.0.8
+	.venv-lowest/bin/python -m pip install --quiet --editable ".[cli,testing]" \
+		aiosqlite==0.21.0 anyio==4.4.0 msgpack==1.0.8 click==8.2.0 rich==13.9.0
 	touch $@

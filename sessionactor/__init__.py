@@ -5,16 +5,23 @@ How a request travels, each layer importing only what stands above it:
     errors, records, events, changes, requests,
     words, names, times                                leaves
     codec, digest, schema, paging, rows, draft,
-    operations, deciding, projection                   pure
+    operations, deciding, projection, text, terms,
+    cursors, catalog_events, catalog_rows,
+    catalog_schema                                     pure
     files, ownership, sql, loading, reading, dumping,
-    chapters, copying, opening, content, store,
-    directory, scan, disk                              what touches the disk
+    chapters, takeover, copying, opening, content,
+    store, directory, scan, inspecting, disk, looking,
+    read_only, settings, catalog_docs,
+    catalog_writing, catalog_sql, catalog_queries,
+    catalog_file, feed, indexer, sources, catalog,
+    read_only_catalog                                  what touches the disk
     mailbox, pace, hub                                 the queue in front, the log behind an actor
-    actor, capacity, copies, activation                one session in use
+    actor, capacity, copies, commands, surroundings,
+    activation                                         one session in use
     arguments, batch, subscription, handle, browsing,
     editing, turns, session                            the handle: it knows whom to ask
-    supervisor, registry                               where all of them meet
-    interchange                                        sessions to text files and back
+    supervisor, queries, finding, registry             where all of them meet
+    interchange, checkup                               to text files and back; what is wrong
 
     Session -> registry.ask -> mailbox -> actor -> store -> <id>_<name>.db
 """
@@ -29,6 +36,7 @@ from sessionactor._errors import (
     InvalidValueError,
     MessageEncodingError,
     MessageTooLargeError,
+    NoCatalogError,
     ReadOnlyError,
     RegistryClosedError,
     SchemaVersionError,
@@ -96,6 +104,7 @@ __all__ = [
     "MessageEncodingError",
     "MessageTooLargeError",
     "MetadataChanged",
+    "NoCatalogError",
     "Page",
     "ReadOnlyError",
     "RegistryClosedError",

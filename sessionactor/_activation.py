@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
 
 from sessionactor._actor import Actor, is_ending
-from sessionactor._capacity import Capacity
 from sessionactor._changes import StateName
-from sessionactor._copies import Copies
-from sessionactor._copying import Origin
+from sessionactor._commands import Delete, Expire, Fork, Rename, Start, Stop
 from sessionactor._deciding import Decision
-from sessionactor._directory import Directory
 from sessionactor._errors import (
     RegistryClosedError,
     SessionError,
@@ -28,74 +24,14 @@ from sessionactor._errors import (
     SessionNotFoundError,
     StorageError,
 )
-from sessionactor._hub import Hub
-from sessionactor._mailbox import Command, Envelope, Mailbox
-from sessionactor._opening import Durability
+from sessionactor._mailbox import Envelope, Mailbox
 from sessionactor._records import SessionFile
 from sessionactor._requests import SetName, Write
-from sessionactor._store import OpenStore, Store
+from sessionactor._store import Store
+from sessionactor._surroundings import Surroundings
+from sessionactor._takeover import Origin
 
 logger = logging.getLogger("sessionactor")
-
-
-@dataclass(frozen=True, slots=True)
-class Start(Command):
-    """Open the session or create it; answered when its actor runs."""
-
-    name: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Stop(Command):
-    """Close the session; answered with whether its actor was running."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delete(Command):
-    """Remove the session; answered with whether it was there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rename(Command):
-    """Give the session another name."""
-
-    name: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Fork(Command):
-    """Create the session with the history of another one; answered when its actor runs."""
-
-    name: str | None
-    origin: Origin
-
-
-@dataclass
-class Counters:
-    """What a registry counts."""
-
-    activations: int = 0
-    passivations: int = 0
-    requests: int = 0
-    commits: int = 0
-    crashes: int = 0
-
-
-@dataclass
-class Surroundings:
-    """What all the activations of a registry share."""
-
-    directory: Directory
-    open_store: OpenStore
-    durability: Durability
-    capacity: Capacity
-    copies: Copies
-    hub: Hub
-    token: str
-    """Says whose `running` is stored."""
-    running: set[str] = field(default_factory=set)
-    """Sessions that this registry runs: it stays their owner while they are passivated."""
-    counters: Counters = field(default_factory=Counters)
 
 
 class Activation:
@@ -114,6 +50,7 @@ class Activation:
         self._around = around
         self._ended = ended
         self._store: Store | None = None
+        self._revision = 0
 
     @property
     def running(self) -> bool:
@@ -171,8 +108,16 @@ class Activation:
         self._around.capacity.touch(self)
         if decision is not None:
             counters.commits += 1
-            self._note_running(decision.state.status.state)
+            assert self._store is not None
+            self._committed(self._store, decision)
             self._around.hub.committed(self.session_id, decision.steps, decision.state)
+
+    def _committed(self, store: Store, decision: Decision) -> None:
+        if decision.steps:
+            info = store.info()
+            self._around.catalog.committed(self.session_id, self._revision, decision.steps, info)
+            self._revision = info.revision
+        self._note_running(decision.state.status.state)
 
     def _note_running(self, state: StateName) -> None:
         if state == "running":
@@ -184,6 +129,7 @@ class Activation:
         try:
             if await self._open_existing() is None:
                 self._around.hub.absent(self.session_id)
+                self._around.catalog.deleted(self.session_id)  # perhaps by other hands
                 raise self._not_found()
         except SessionError as error:
             self.mailbox.fail_requests(error)
@@ -200,6 +146,8 @@ class Activation:
                     envelope.answer(running)
                 case Delete():
                     envelope.answer(await self._delete())
+                case Expire(before):
+                    envelope.answer(await self._expire(before))
                 case Rename(name):
                     await self._rename(name)
                     envelope.answer(None)
@@ -248,8 +196,9 @@ class Activation:
     async def _delete(self) -> bool:
         self._around.directory.claim(self.session_id)
         try:
-            await self._close(release=False)
+            await self._close(release=False, deleting=True)
             deleted = await self._around.directory.remove(self.session_id)
+            self._around.catalog.deleted(self.session_id)
             self._around.running.discard(self.session_id)
             if deleted:
                 self._around.hub.deleted(self.session_id)
@@ -257,6 +206,19 @@ class Activation:
             self._release_if_closed()
         self.mailbox.fail_requests(self._not_found())
         return deleted
+
+    async def _expire(self, before: int) -> bool:
+        if self.running or self.mailbox:
+            return False  # it is in use
+        try:
+            if await self._open_existing() is None or self._store is None:
+                return False
+            info = self._store.info()
+            if info.state == "running" or info.last_at > before or self.mailbox:
+                return False
+            return await self._delete()
+        finally:
+            await self._close()
 
     async def _rename(self, name: str | None) -> None:
         self._around.directory.claim(self.session_id)
@@ -271,9 +233,10 @@ class Activation:
             assert self._store is not None
             with self._around.copies.moving(self.session_id):
                 decision = await self._store.commit([Write((SetName(planned.name),))])
-                self._note_running(decision.state.status.state)
+                self._committed(self._store, decision)
                 await self._close(release=False)  # checkpoints the log, unless somebody reads it
                 await self._around.directory.rename(self.session_id, planned.name)
+            self._around.catalog.renamed(self.session_id, planned.name)
             self._around.hub.renamed(self.session_id, decision.steps, decision.state)
         finally:
             self._release_if_closed()
@@ -330,15 +293,20 @@ class Activation:
                 self._release_if_closed()
         around.counters.activations += 1
         info = self._store.info()
+        self._revision = info.revision
+        around.catalog.opened(info)
         self._note_running(info.state)
         around.hub.opened(self.session_id, info.revision, created=create)
 
-    async def _close(self, *, release: bool = True) -> None:
+    async def _close(self, *, release: bool = True, deleting: bool = False) -> None:
         store, self._store = self._store, None
         if store is None:
             return
         self.mailbox.resume()
         try:
+            if not deleting:
+                # Were the process killed after this, nobody would look at the file again.
+                await self._around.catalog.taken(self.session_id)
             await store.close()
         except Exception:
             # What was answered is stored; the file will say more when it is opened again.

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Final, cast
 
 from sessionactor._handle import Handle
-from sessionactor._records import Page, Row
+from sessionactor._records import ChildRow, Page, Row
 from sessionactor._requests import OnCorrupt, ReadChapter, ReadRows, Slice
 
 _PATIENCE: Final = 3
@@ -38,6 +38,16 @@ class Browsing(Handle):
         """
         rows = await self.messages(agent_id=agent_id, limit=1, newest=True, on_corrupt=on_corrupt)
         return rows[0] if rows else None
+
+    async def children(self, db_id: int) -> list[ChildRow]:
+        """All rows of all sessions whose `parent` is that row, in the order of their times.
+
+        Raises:
+            CorruptRowError: one of them cannot be decoded.
+            NoCatalogError: the registry was told to have no catalog.
+        """
+        number = self._arguments.db_id("db_id", db_id)
+        return await self._asked.children(f"{self._session_id}/{number}")
 
     async def messages(
         self,

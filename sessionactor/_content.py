@@ -34,6 +34,7 @@ from sessionactor._requests import (
     ReadRevision,
     ReadRow,
     ReadRows,
+    ReadStored,
     ReadWholeRows,
     Slice,
     Write,
@@ -113,9 +114,11 @@ class Content:
                 return dumping.read_whole_rows(
                     request, max_rows, self._state.rewritten_at, connection
                 )
-            case ReadChanges(since):
-                changes = reading.read_changes(since, max_rows, connection)
+            case ReadChanges(since, at_most):
+                changes = reading.read_changes(since, min(max_rows, at_most), connection)
                 return changes._replace(info=self.info)
+            case ReadStored(db_ids):
+                return reading.read_some(db_ids, connection)
             case ReadImage():
                 return connection.serialize()
             case Compact():

@@ -15,11 +15,26 @@ from sessionactor._opening import Durability, Opening
 from sessionactor._records import SessionFile
 
 
+class Followed(Protocol):
+    """Those who follow sessions."""
+
+    def followed(self) -> list[str]:
+        """The sessions that somebody follows."""
+
+    def missed(self, session_id: str) -> None:
+        """Tell that something may have happened to a session."""
+
+    def deleted(self, session_id: str) -> None:
+        """Tell that a session is gone."""
+
+
 class Directory(Protocol):
     """What the registry needs of the place where its sessions live."""
 
     in_memory: bool
     """Whether sessions have no files."""
+    read_only: bool
+    """Whether others own the sessions, and may change them at any time."""
 
     async def open(self) -> None:
         """Get ready."""
@@ -37,6 +52,9 @@ class Directory(Protocol):
     def release(self, session_id: str) -> None:
         """Give a session up."""
 
+    def holder(self, part: str) -> int | None:
+        """The process that owns the session of an id part; in any thread."""
+
     def known(self, session_id: str) -> SessionFile | None:
         """The session's file as far as the index knows; no I/O."""
 
@@ -51,6 +69,9 @@ class Directory(Protocol):
 
     async def glob(self, pattern: str) -> list[SessionFile]:
         """All sessions whose names match, sorted by name, then id."""
+
+    async def starting(self, prefix: str) -> list[SessionFile]:
+        """All sessions whose ids begin so, sorted by name, then id."""
 
     async def named(self, name: str) -> list[SessionFile]:
         """All sessions of that name, sorted by id."""
@@ -76,11 +97,15 @@ class Directory(Protocol):
     async def rename(self, session_id: str, name: str) -> None:
         """Give a closed session another name."""
 
+    async def watch(self, followed: Followed) -> None:
+        """Tell what others do to sessions: where this owns none, until it is cancelled."""
+
 
 class MemoryDirectory:
     """Sessions without files: what a store closes with is kept, as bytes, until deleted."""
 
     in_memory = True
+    read_only = False
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -100,6 +125,9 @@ class MemoryDirectory:
     def release(self, session_id: str) -> None:
         return None
 
+    def holder(self, part: str) -> int | None:
+        return None
+
     def known(self, session_id: str) -> SessionFile | None:
         name = self._names.get(session_id)
         return None if name is None else SessionFile(None, session_id, name)
@@ -111,6 +139,9 @@ class MemoryDirectory:
 
     async def glob(self, pattern: str) -> list[SessionFile]:
         return matching(self._all(), pattern)
+
+    async def starting(self, prefix: str) -> list[SessionFile]:
+        return [file for file in matching(self._all(), "*") if file.session_id.startswith(prefix)]
 
     async def named(self, name: str) -> list[SessionFile]:
         return [file for file in matching(self._all(), "*") if file.name == name]
@@ -148,6 +179,9 @@ class MemoryDirectory:
 
     async def rename(self, session_id: str, name: str) -> None:
         self._names[session_id] = name
+
+    async def watch(self, followed: Followed) -> None:
+        return None
 
     def _all(self) -> list[SessionFile]:
         return [SessionFile(None, session_id, name) for session_id, name in self._names.items()]

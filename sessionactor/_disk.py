@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fnmatch
 import logging
 import os
 import time
@@ -15,16 +16,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from sessionactor import _files as files
 from sessionactor import _names as names
-from sessionactor._directory import matching
+from sessionactor._catalog_events import Listed
+from sessionactor._directory import Followed, matching
 from sessionactor._errors import (
     SessionError,
     SessionExistsError,
     StorageError,
 )
+from sessionactor._inspecting import Checked, look_at
 from sessionactor._opening import Durability, Identity, Opening, newer_version, read_identity
 from sessionactor._ownership import Ownership
 from sessionactor._records import SessionFile
@@ -35,19 +38,11 @@ logger = logging.getLogger("sessionactor")
 _T = TypeVar("_T")
 
 
-class _Checked(NamedTuple):
-    """What looking at the files of some entries told."""
-
-    sessions: list[str]
-    newer: list[str]
-    gone: list[str]
-    identities: dict[str, Identity]
-
-
 class DiskDirectory:
     """A directory of session files; blocking work runs in `executor`."""
 
     in_memory = False
+    read_only = False
     _ownership: Ownership
     _scan: Scan
 
@@ -62,12 +57,12 @@ class DiskDirectory:
         self._changed_meanwhile: dict[str, str | None] = {}
         self._scanning: asyncio.Task[None] | None = None
         self._listing: asyncio.Future[Scan] | None = None
+        self._listed: Scan | None = None  # what the catalog has seen
 
     async def open(self) -> None:
         files.check_path(self._path / names.file_name("x", "x"))
         try:
-            await self._run(lambda: self._path.mkdir(parents=True, exist_ok=True))
-            self._ownership = await self._run(Ownership, self._path)
+            self._ownership = await self._run(self._get_ready)
             try:
                 await self._run(self._ownership.remove_drafts)
                 self._take(await self._run(self._read))
@@ -76,6 +71,10 @@ class DiskDirectory:
                 raise
         except OSError as error:
             raise self._failed(error) from error
+
+    def _get_ready(self) -> Ownership:
+        self._path.mkdir(parents=True, exist_ok=True)
+        return Ownership(self._path)
 
     async def aclose(self) -> None:
         if self._scanning is not None:
@@ -113,12 +112,28 @@ class DiskDirectory:
         return self.known(session_id)
 
     async def glob(self, pattern: str) -> list[SessionFile]:
+        def is_meant(entry: str) -> bool:
+            return fnmatch.fnmatchcase(names.parse_name(entry), pattern)
+
+        return await self._run(self._matching, pattern, await self._those(is_meant))
+
+    async def starting(self, prefix: str) -> list[SessionFile]:
+        def is_meant(entry: str) -> bool:
+            return names.parse_id(entry).startswith(prefix)
+
+        found = await self._run(self._matching, "*", await self._those(is_meant))
+        return [file for file in found if file.session_id.startswith(prefix)]
+
+    async def _those(self, is_meant: Callable[[str], bool]) -> list[str]:
+        """The entries that are meant, looked at, and those of which only their files tell."""
         if self._is_outdated():
             await self._rescan()
-        await self._check(
-            [entry for entry in self._entries.values() if entry not in self._verified]
+        every = list(self._entries.values())
+        found = await self._run(
+            lambda: [entry for entry in every if names.is_cut(entry) or is_meant(entry)]
         )
-        return await self._run(self._matching, pattern, list(self._entries.values()))
+        await self._check([entry for entry in found if entry not in self._verified])
+        return found
 
     async def named(self, name: str) -> list[SessionFile]:
         if self._is_outdated():
@@ -159,6 +174,42 @@ class DiskDirectory:
                 raise
         self._verified.add(self._place(file))
 
+    async def listing(self) -> dict[str, Listed]:
+        """All that look like sessions, by id part, as of a scan after the one before."""
+        if self._listed is self._scan:
+            await self._rescan()
+        self._listed = found = self._scan
+        return await self._run(self._left_open, dict(found.entries), found.logs)
+
+    def _left_open(self, entries: dict[str, str], logs: frozenset[str]) -> dict[str, Listed]:
+        holder = self._ownership.holder
+        return {
+            part: Listed(entry, entry in logs and holder(part) is None)
+            for part, entry in entries.items()
+        }
+
+    def entry(self, part: str) -> str | None:
+        """The file name of an id part, as far as the index knows."""
+        return self._entries.get(part)
+
+    @property
+    def path(self) -> Path:
+        """Where the files are."""
+        return self._path
+
+    @property
+    def catalog(self) -> Path:
+        """The file of the catalog."""
+        return self._path / names.CATALOG_FILE
+
+    def holder(self, part: str) -> int | None:
+        """The process that owns the session of an id part; in any thread."""
+        return self._ownership.holder(part)
+
+    def replacing_catalog(self) -> contextlib.AbstractContextManager[None]:
+        """Surround what opens or replaces the catalog's file; blocks."""
+        return self._ownership.replacing_catalog()
+
     def _place(self, file: SessionFile) -> str:
         entry = names.file_name(file.session_id, file.name)
         self._put(names.id_part(file.session_id), entry)
@@ -195,6 +246,9 @@ class DiskDirectory:
                     session_id=session_id,
                 ) from error
         self._verified.add(self._place(new))
+
+    async def watch(self, followed: Followed) -> None:
+        return None
 
     def _drop_if_missing(self, entry: str | None) -> bool:
         """Take an entry out of the index whose file went by other hands."""
@@ -260,12 +314,12 @@ class DiskDirectory:
     def _read(self) -> Scan:
         return scan(self._path, self._entries, self._ownership.foreign_changes())
 
-    async def _check(self, entries: list[str]) -> _Checked:
+    async def _check(self, entries: list[str]) -> Checked:
         """Look at the files of entries that nobody looked at yet, and drop what is foreign."""
         if not entries:
-            return _Checked([], [], [], {})
+            return Checked([], [], [], {})
         try:
-            checked = await self._run(self._look_at, entries)
+            checked = await self._run(look_at, self._path, entries, self._read_identity)
         except OSError as error:
             raise self._failed(error) from error
         self._verified.update(checked.sessions)
@@ -275,24 +329,8 @@ class DiskDirectory:
                 self._put(names.part_of(entry), None)
         return checked
 
-    def _look_at(self, entries: list[str]) -> _Checked:
-        checked = _Checked([], [], [], {})
-        for entry in entries:
-            path = self._path / entry
-            kind = files.inspect(path)
-            if kind is files.Kind.SESSION:
-                if names.is_cut(entry):
-                    try:
-                        checked.identities[entry] = read_identity(path)
-                    except StorageError as error:
-                        logger.warning("left out: %s", error)
-                        continue
-                checked.sessions.append(entry)
-            elif kind is files.Kind.NEWER:
-                checked.newer.append(entry)
-            else:
-                checked.gone.append(entry)
-        return checked
+    def _read_identity(self, path: Path) -> Identity:
+        return read_identity(path)
 
     def _matching(self, pattern: str, entries: list[str]) -> list[SessionFile]:
         found = []
@@ -310,6 +348,10 @@ class DiskDirectory:
         return StorageError(
             f"cannot use {self._path} as a directory of sessions: {error}", path=self._path
         )
+
+    async def run(self, function: Callable[..., _T], *args: object) -> _T:
+        """Run what blocks, in the directory's threads."""
+        return await self._run(function, *args)
 
     async def _run(self, function: Callable[..., _T], *args: object) -> _T:
         loop = asyncio.get_running_loop()

@@ -182,16 +182,19 @@ class Draft:
         self.rewritten_at = max(self.rewritten_at, row[9])
 
     def restore_history(
-        self, turns: tuple[StoredTurn, ...], removals: tuple[RemoveRows, ...]
+        self,
+        turns: tuple[StoredTurn, ...],
+        removals: tuple[RemoveRows, ...],
+        origins: tuple[tuple[int, str], ...],
     ) -> None:
-        """Note turns, those that did not end as interrupted ones, and removals of the past."""
+        """Note turns, open ones as interrupted, removals of the past, and origins of rows."""
         self.turns += tuple(
             OpenTurn(turn_id, agent_id, opened_at, interrupted=True)
             for turn_id, agent_id, opened_at, closed_at in turns
             if closed_at is None
         )
         self.rewritten_at = max(self.rewritten_at, *(one.revision for one in removals), 0)
-        self.step(RestoreHistory(turns, removals, self.revision))
+        self.step(RestoreHistory(turns, removals, origins, self.revision))
 
     def finish_restoring(self, restored: Restored) -> None:
         """Be what the restored session was."""

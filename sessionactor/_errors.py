@@ -54,7 +54,7 @@ class SessionOwnedError(SessionError):
 
 
 class SessionBusyError(SessionError):
-    """A foreign reader holds the session's files open, so they cannot be moved now."""
+    """Not now: a foreign reader holds the session's files open, or it is being imported."""
 
 
 class SessionCrashedError(SessionError):
@@ -142,6 +142,10 @@ class ReadOnlyError(SessionError, PermissionError):
         SessionError.__init__(self, message, session_id=session_id)
 
 
+class NoCatalogError(SessionError, RuntimeError):
+    """The registry was opened with `catalog=False`, and this needs the catalog."""
+
+
 class StorageError(SessionError, OSError):
     """The disk or SQLite failed; `.path` is the file, `__cause__` what failed."""
 
@@ -173,6 +177,7 @@ __all__ = [
     "InvalidValueError",
     "MessageEncodingError",
     "MessageTooLargeError",
+    "NoCatalogError",
     "ReadOnlyError",
     "RegistryClosedError",
     "SchemaVersionError",

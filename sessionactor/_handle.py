@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from sessionactor._arguments import Arguments
-from sessionactor._records import SessionFile
+from sessionactor._records import ChildRow, SessionFile
 from sessionactor._requests import Operation, Write
 from sessionactor._subscription import Subscription
 
@@ -29,6 +29,12 @@ class Asked(Protocol):
         whole_turns: bool,
     ) -> Any:
         """Create a session with the history of another one: the handle on it."""
+
+    async def flush(self, session_id: str) -> None:
+        """Have all that a session was told in the catalog."""
+
+    async def children(self, parent: str) -> list[ChildRow]:
+        """All rows of all sessions whose `parent` is that."""
 
     async def back_up(self, session_id: str, path: Path) -> None:
         """Write a copy of a session to a new file."""

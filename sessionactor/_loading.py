@@ -88,6 +88,14 @@ def identify(session_id: str, name: str, revision: int, connection: sqlite3.Conn
     connection.execute(IDENTIFY, (session_id, name, revision, revision))
 
 
+def interrupted(loaded: Loaded) -> Loaded:
+    """A session as it is to be seen whose `running` nobody owns."""
+    info, state = loaded
+    turns = tuple(turn._replace(interrupted=True) for turn in state.turns)
+    state = state._replace(status=state.status._replace(state="interrupted"), turns=turns)
+    return Loaded(info.at(state, None), state)
+
+
 def interrupt(state: State, connection: sqlite3.Connection) -> None:
     """Mark what another registry left running."""
     connection.execute("BEGIN IMMEDIATE")

@@ -23,9 +23,12 @@ from sessionactor._words import ADJECTIVES, NOUNS
 
 SUFFIX = ".db"
 LOG_SUFFIX = "-wal"
-SIDE_FILES = (LOG_SUFFIX, "-shm", "-journal")
+INDEX_SUFFIX = "-shm"
+SIDE_FILES = (LOG_SUFFIX, INDEX_SUFFIX, "-journal")
 LOCK_FILE = ".sessionactor.lock"
 DRAFT_SUFFIX = ".draft"
+CATALOG_FILE = ".sessionactor.catalog"
+CATALOG_DRAFT = CATALOG_FILE + DRAFT_SUFFIX
 PART_SUFFIX = ".part"
 EXPORT_SUFFIX = ".jsonl"
 MAX_CHARACTERS = 200
@@ -37,7 +40,7 @@ _SHORT_NAMES = 20
 _RESERVED = frozenset("%~/\\*?[]")
 _PLAIN_ID = re.compile(rf"[a-z0-9-]{{1,{_PART_BYTES}}}")
 _PLAIN_NAME = re.compile(rf"[a-z0-9_-]{{1,{_PART_BYTES}}}")
-_PLAIN_EXPORT = re.compile(rf"[A-Za-z0-9][A-Za-z0-9@+=,._-]{{0,{_PART_BYTES - 1}}}")
+_PLAIN_EXPORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9@+=,._-]*")
 # A file must not change its name with the interpreter: the one table that never grows.
 _UNICODE = unicodedata.ucd_3_2_0
 _Rule: TypeAlias = Callable[[str], bool]
@@ -112,11 +115,16 @@ def export_name(session_id: str, *, plain: bool = False) -> str:
     return id_part(session_id) + EXPORT_SUFFIX
 
 
-def exported_ids(entry: str) -> list[str]:
-    """The ids of sessions that a file of that name may be an export of, likely ones first."""
+def exported_id(entry: str) -> str | None:
+    """The id of the session that a file of that name is an export of, if the name can tell."""
     stem = entry.removesuffix(EXPORT_SUFFIX)
-    ids = [_unescape(stem, id_part), stem]
-    return [text for text in dict.fromkeys(ids) if text is not None and _can_be_id(text)]
+    ids = (_unescape(stem, id_part), stem)
+    return next((text for text in ids if text is not None and _can_be_id(text)), None)
+
+
+def is_export_of(session_id: str, entry: str) -> bool:
+    """Whether a file of that name can be an export of that session, of this package or not."""
+    return entry in (session_id + EXPORT_SUFFIX, export_name(session_id)) and _can_be_id(session_id)
 
 
 def part_file_name() -> str:

@@ -165,7 +165,7 @@ def _restore(draft: Draft, part: Restore, session_id: str) -> None:
         )
     draft.revision -= 1  # it becomes what it was in the other session
     draft.set_status(Status("importing", part.mark, None))
-    for row, inserted_revision, _ in part.rows:
+    for row, inserted_revision, *_ in part.rows:
         draft.removed += row[0] - draft.high_water - 1
         draft.revision = max(draft.revision, row[9])
         if row[10] is None:
@@ -176,8 +176,9 @@ def _restore(draft: Draft, part: Restore, session_id: str) -> None:
         draft.keep_key(key)
     for revision, pairs in groupby(part.metadata, lambda pair: pair.revision):
         draft.step(MergeMetadata(tuple(pair[:2] for pair in pairs), revision))
-    if part.turns or part.removals:
-        draft.restore_history(part.turns, part.removals)
+    origins = tuple((row.row[0], row.origin) for row in part.rows if row.origin is not None)
+    if part.turns or part.removals or origins:
+        draft.restore_history(part.turns, part.removals, origins)
     if part.final is not None:
         draft.finish_restoring(part.final)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +48,9 @@ NEWEST_TURNS: Final = (
     f"SELECT id, turn FROM messages WHERE id > :after AND id < :before AND {_OF_AGENT}"
     " ORDER BY id DESC LIMIT :limit"
 )
+SOME_ROWS: Final = (
+    f"SELECT {COLUMNS} FROM messages WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+)
 METADATA: Final = "SELECT key, value FROM metadata ORDER BY key"
 CHECKPOINT_AT: Final = (
     "SELECT id, keep_from FROM messages WHERE id = :cursor AND checkpoint = 1 AND " + _OF_AGENT
@@ -78,6 +82,8 @@ MERGED: Final = (
     " ORDER BY revision, key"
 )
 FILE: Final = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
+_READERS_MS: Final = 250
+"""How long compacting waits for those who read the file."""
 CHANGED_AT: Final = "SELECT name_revision, context_revision, state_revision FROM session"
 
 
@@ -168,6 +174,11 @@ def read_row(read: ReadRow, connection: sqlite3.Connection) -> list[StoredRow]:
     return fetch(connection, ROW, (db_id,))
 
 
+def read_some(db_ids: Sequence[int], connection: sqlite3.Connection) -> list[StoredRow]:
+    """The rows of those ids, of those that are there."""
+    return fetch(connection, SOME_ROWS, (json.dumps(list(db_ids)),))
+
+
 def read_metadata(connection: sqlite3.Connection) -> dict[str, str | None]:
     """All metadata."""
     return dict(connection.execute(METADATA).fetchall())
@@ -194,8 +205,8 @@ def compact(connection: sqlite3.Connection) -> tuple[int, int]:
     before = size(connection)
     connection.execute("VACUUM")
     ((patience_ms,),) = connection.execute("PRAGMA busy_timeout")
-    # Who reads an older state keeps the log as it is: that is no reason to wait for him.
-    connection.execute("PRAGMA busy_timeout = 0")
+    # Whoever reads an older state for long keeps the log as it is: not to be waited for.
+    connection.execute(f"PRAGMA busy_timeout = {_READERS_MS}")
     try:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:

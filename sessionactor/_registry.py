@@ -3,43 +3,36 @@
 from __future__ import annotations
 
 import os
-import resource
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 from weakref import WeakValueDictionary
 
 from sessionactor import _names as names
-from sessionactor._activation import Delete, Fork, Start, Stop
-from sessionactor._directory import MemoryDirectory
-from sessionactor._disk import DiskDirectory
-from sessionactor._errors import (
-    AmbiguousNameError,
-    InvalidTypeError,
-    InvalidValueError,
-    RegistryClosedError,
-    SchemaVersionError,
-    SessionNotFoundError,
-)
+from sessionactor._commands import Delete, Fork, Start, Stop
+from sessionactor._errors import InvalidValueError, RegistryClosedError
+from sessionactor._finding import Finding, not_found
 from sessionactor._opening import Durability
+from sessionactor._read_only import refusal
 from sessionactor._records import RegistryStatistics, SessionFile
+from sessionactor._requests import Compact, Write
 from sessionactor._session import Session
+from sessionactor._settings import (
+    DEFAULT_IDLE_TIMEOUT_S,
+    DEFAULT_MAILBOX_SIZE,
+    DEFAULT_MAX_MESSAGE_BYTES,
+    DEFAULT_SUBSCRIBER_BUFFER,
+    Settings,
+    affordable,
+)
 from sessionactor._store import OpenStore, open_store
 from sessionactor._subscription import Subscription
 from sessionactor._supervisor import Supervisor
-
-DEFAULT_IDLE_TIMEOUT_S: Final = 60.0
-DEFAULT_MAILBOX_SIZE: Final = 1024
-DEFAULT_MAX_MESSAGE_BYTES: Final = 8 * 1024 * 1024
-DEFAULT_SUBSCRIBER_BUFFER: Final = 10_000
-_MOST_ACTIVE: Final = 512
-_DESCRIPTORS_EACH: Final = 3  # the database, its log and the log's index
-_DIRECTORY_THREADS: Final = 2
+from sessionactor._text import TextOf
 
 
-class SessionRegistry:
+class SessionRegistry(Finding):
     """Owns the actors of one directory: starts, finds, passivates and stops them.
 
     Use it as an async context manager, or call `open` and `aclose`. It belongs to the
@@ -59,7 +52,14 @@ class SessionRegistry:
         max_message_bytes: How large one encoded message may be.
         subscriber_buffer: Events that may wait for a subscriber before it is told that it
             lagged; 64 MiB of messages are as many.
+        read_only: Read sessions that others own, or nobody. Nothing in the directory is
+            written, made or locked; what would change a session raises `ReadOnlyError`.
         open_store: Opens a session's store: the seam for another one.
+        catalog: Whether there is an index over all sessions: what listing, searching and all
+            else that looks at more than one session needs. All registries of a directory
+            should be told the same: what one without it does is not in the catalog.
+        text_of: What text a message has, for `search`; `None`: what is text in the shapes that
+            people use. It is called in other threads, and what it raises is no text.
     """
 
     def __init__(
@@ -72,41 +72,36 @@ class SessionRegistry:
         mailbox_size: int = DEFAULT_MAILBOX_SIZE,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         subscriber_buffer: int = DEFAULT_SUBSCRIBER_BUFFER,
+        read_only: bool = False,
         open_store: OpenStore = open_store,
+        catalog: bool = True,
+        text_of: TextOf | None = None,
     ) -> None:
-        if durability not in ("full", "normal"):
-            raise InvalidValueError(f'durability is "full" or "normal", not {durability!r}')
-        if max_active is None:
-            max_active = _affordable()
-        for what, value in (
-            ("max_active", max_active),
-            ("mailbox_size", mailbox_size),
-            ("max_message_bytes", max_message_bytes),
-            ("subscriber_buffer", subscriber_buffer),
-        ):
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise InvalidTypeError(f"{what} is an int, not {type(value).__name__}")
-            if value < 1:
-                raise InvalidValueError(f"{what} is at least 1, not {value!r}")
-        if idle_timeout_s is not None and not isinstance(idle_timeout_s, int | float):
-            raise InvalidTypeError(
-                f"idle_timeout_s is a number or None, not {type(idle_timeout_s).__name__}"
-            )
-        if idle_timeout_s is not None and not idle_timeout_s > 0:
-            raise InvalidValueError(f"idle_timeout_s is more than 0, not {idle_timeout_s!r}")
         self._path = None if directory is None else Path(os.path.abspath(directory))
-        self._durability: Durability = durability
-        self._max_active = max_active
-        self._idle_timeout_s = idle_timeout_s
-        self._mailbox_size = mailbox_size
-        self.max_message_bytes = max_message_bytes
-        self._subscriber_buffer = subscriber_buffer
-        self._open_store = open_store
+        self._settings = Settings(
+            durability,
+            affordable() if max_active is None else max_active,
+            idle_timeout_s,
+            mailbox_size,
+            max_message_bytes,
+            subscriber_buffer,
+            open_store,
+            catalog,
+            text_of,
+            read_only,
+        )
+        if read_only and self._path is None:
+            raise InvalidValueError("read_only is for sessions in a directory, not in memory")
         self._supervisor: Supervisor | None = None
         self._handles: WeakValueDictionary[str, Session] = WeakValueDictionary()
 
     def __repr__(self) -> str:
         return f"<SessionRegistry {str(self._path) if self._path else 'in memory'!r}>"
+
+    @property
+    def max_message_bytes(self) -> int:
+        """How large one encoded message may be."""
+        return self._settings.max_message_bytes
 
     async def __aenter__(self) -> SessionRegistry:
         await self.open()
@@ -164,12 +159,15 @@ class SessionRegistry:
 
         Raises:
             SessionExistsError: the session exists under another name.
+            ReadOnlyError: it does not exist, and the registry is read-only.
             InvalidNameError: that cannot be an id or name; nothing was created.
             SessionOwnedError: another process or registry owns it.
             SchemaVersionError: a newer version of this package wrote it.
             StorageError: the disk failed.
         """
         supervisor = self._usable()
+        if session_id is None:
+            self._check_writable()
         session_id = self._new_id(session_id)
         if name is not None:
             name = names.check(name, "name")
@@ -203,7 +201,7 @@ class SessionRegistry:
         if supervisor.is_active(session_id) and await supervisor.command(session_id, Stop()):
             return True
         if not await self.exists(session_id):
-            raise _not_found(session_id)
+            raise not_found(session_id)
         return False
 
     async def delete(self, session_id: str) -> bool:
@@ -217,54 +215,10 @@ class SessionRegistry:
             StorageError: the disk failed.
         """
         supervisor = self._usable()
-        deleted: bool = await supervisor.command(names.check(session_id, "id"), Delete())
+        session_id = names.check(session_id, "id")
+        self._check_writable(session_id)
+        deleted: bool = await supervisor.command(session_id, Delete())
         return deleted
-
-    async def exists(self, session_id: str) -> bool:
-        """Whether there is such a session."""
-        supervisor = self._usable()
-        try:
-            return await supervisor.find(names.check(session_id, "id")) is not None
-        except SchemaVersionError:
-            return True
-
-    async def find_by_id(self, session_id: str) -> SessionFile:
-        """Where a session is.
-
-        Raises:
-            SessionNotFoundError: there is none of that id.
-        """
-        file = await self._usable().find(names.check(session_id, "id"))
-        if file is None:
-            raise _not_found(session_id)
-        return file
-
-    async def find_by_name(self, name: str) -> SessionFile:
-        """The session of that name.
-
-        Raises:
-            SessionNotFoundError: there is none.
-            AmbiguousNameError: there are several; it lists their ids.
-        """
-        found = await self._usable().directory.named(names.check(name, "name"))
-        if not found:
-            raise SessionNotFoundError(f"no session has the name {name!r}")
-        if len(found) > 1:
-            ids = tuple(file.session_id for file in found)
-            raise AmbiguousNameError(
-                f"{len(ids)} sessions have the name {name!r}: {', '.join(ids)}; use an id",
-                session_ids=ids,
-            )
-        return found[0]
-
-    async def find(self, pattern: str) -> list[SessionFile]:
-        """All sessions whose names match a glob such as `"crazy-*"`, sorted by name, then id.
-
-        The pattern is that of `fnmatch.fnmatchcase`.
-        """
-        if not isinstance(pattern, str):
-            raise InvalidTypeError(f"a pattern is a str, not {type(pattern).__name__}")
-        return await self._usable().directory.glob(pattern)
 
     def statistics(self) -> RegistryStatistics:
         """What this registry does and did."""
@@ -275,6 +229,8 @@ class SessionRegistry:
         supervisor = self._supervisor
         if supervisor is None or supervisor.is_elsewhere():
             supervisor = self._usable()
+        if self._settings.read_only and isinstance(request, Write | Compact):
+            self._check_writable(session_id)
         mailbox = supervisor.mailbox(session_id)
         envelope = await mailbox.put(request) if mailbox.full else mailbox.post(request)
         return await envelope.reply
@@ -288,7 +244,9 @@ class SessionRegistry:
         """Give a session another name: what `Session.rename` calls."""
         if name is not None:
             name = names.check(name, "name")
-        await self._usable().rename(session_id, name)
+        supervisor = self._usable()
+        self._check_writable(session_id)
+        await supervisor.rename(session_id, name)
 
     async def fork(
         self,
@@ -303,6 +261,7 @@ class SessionRegistry:
         if name is not None:
             name = names.check(name, "name")
         supervisor = self._usable()
+        self._check_writable(new_id)
         origin = await supervisor.origin(session_id)
         origin = origin._replace(before=before, whole_turns=whole_turns)
         await supervisor.command(new_id, Fork(name, origin))
@@ -316,7 +275,7 @@ class SessionRegistry:
         """What the index knows of a session: what handles ask for their name and path."""
         file = self._usable().known(session_id)
         if file is None:
-            raise _not_found(session_id)
+            raise not_found(session_id)
         return file
 
     def _handle(self, session_id: str) -> Session:
@@ -334,6 +293,15 @@ class SessionRegistry:
             session_id = names.new_session_id()
         return session_id
 
+    def _check_writable(self, session_id: str | None = None) -> None:
+        """Refuse what would change a session.
+
+        Raises:
+            ReadOnlyError: the registry is read-only.
+        """
+        if self._settings.read_only:
+            raise refusal(self._path, session_id)
+
     def _usable(self) -> Supervisor:
         supervisor = self._supervisor
         if supervisor is None:
@@ -343,32 +311,7 @@ class SessionRegistry:
         return supervisor
 
     def _supervise(self) -> Supervisor:
-        executor = ThreadPoolExecutor(_DIRECTORY_THREADS, "sessionactor-directory")
-        return Supervisor(
-            repr(self),
-            MemoryDirectory() if self._path is None else DiskDirectory(self._path, executor),
-            executor,
-            self._open_store,
-            self._durability,
-            self._max_active,
-            self._idle_timeout_s,
-            self._mailbox_size,
-            self._subscriber_buffer,
-        )
-
-
-def _not_found(session_id: str) -> SessionNotFoundError:
-    return SessionNotFoundError(
-        f"session {session_id!r} does not exist; start() creates it", session_id=session_id
-    )
-
-
-def _affordable() -> int:
-    """How many sessions may be open: half of the descriptors that the process may have."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return _MOST_ACTIVE
-    return max(1, min(_MOST_ACTIVE, soft // 2 // _DESCRIPTORS_EACH))
+        return Supervisor(repr(self), self._path, self._settings)
 
 
 __all__ = ["SessionRegistry"]

@@ -246,9 +246,16 @@ class Compact(NamedTuple):
 
 
 class ReadChanges(NamedTuple):
-    """What happened after a revision."""
+    """What happened after a revision, about so many rows at a time at most."""
 
     since: int
+    max_rows: int = MAX_ID
+
+
+class ReadStored(NamedTuple):
+    """Rows by their ids, as they are stored, of those that are there."""
+
+    db_ids: tuple[int, ...]
 
 
 class Slice(NamedTuple):
@@ -305,6 +312,7 @@ Read: TypeAlias = (
     | ReadWholeRows
     | ReadImage
     | ReadChanges
+    | ReadStored
     | Compact
 )
 Request: TypeAlias = Write | Read
@@ -333,6 +341,7 @@ __all__ = [
     "ReadRevision",
     "ReadRow",
     "ReadRows",
+    "ReadStored",
     "ReadWholeRows",
     "Remove",
     "RemoveLast",

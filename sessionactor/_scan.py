@@ -18,8 +18,6 @@ _LOOKING_SHARE: Final = 10
 """Scans for sessions that were asked for take at most one part in this many of the time."""
 _CREATING_SHARE: Final = 25
 """Scans before a session is created, at most so: every creation moves the time stamp."""
-_CLOCK_GRAIN_NS: Final = 50_000_000
-"""File systems stamp changes by a clock that ticks this rarely at worst."""
 
 
 class Scan(NamedTuple):
@@ -32,6 +30,8 @@ class Scan(NamedTuple):
     foreign_changes: int
     quiet_at_ns: int | None
     """The directory's time stamp, if its next change cannot have the same."""
+    logs: frozenset[str] = frozenset()
+    """The file names beside which there is a log: somebody has them open, or had and died."""
 
     def is_outdated(self, path: Path, foreign_changes: int, *, creating: bool) -> bool:
         """Whether the directory may hold what this does not.
@@ -58,17 +58,22 @@ def scan(path: Path, known: Mapping[str, str], foreign_changes: int) -> Scan:
     began_s, began_ns = time.monotonic(), time.time_ns()
     stamp = os.stat(path).st_mtime_ns
     entries: dict[str, str] = {}
+    logs = set()
     with os.scandir(path) as listing:
         for item in listing:
+            if item.name.endswith(names.LOG_SUFFIX):
+                logs.add(item.name.removesuffix(names.LOG_SUFFIX))
+                continue
             parts = names.parse(item.name)
             if parts is None or not item.is_file(follow_symlinks=False):
                 continue
             other = entries.get(parts.id_part)
             if other is None or _is_better(path, item.name, other, known.get(parts.id_part)):
                 entries[parts.id_part] = item.name
-    quiet = stamp + _CLOCK_GRAIN_NS < began_ns
+    quiet = stamp + files.CLOCK_GRAIN_NS < began_ns
     took_s = time.monotonic() - began_s
-    return Scan(entries, began_s, took_s, foreign_changes, stamp if quiet else None)
+    quiet_at_ns = stamp if quiet else None
+    return Scan(entries, began_s, took_s, foreign_changes, quiet_at_ns, frozenset(logs))
 
 
 def _is_better(path: Path, entry: str, other: str, known: str | None) -> bool:

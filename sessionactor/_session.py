@@ -161,13 +161,23 @@ class Session(Turns, Browsing):
         """
         await self._asked.back_up(self._session_id, self._arguments.path("path", path))
 
+    async def flush(self) -> None:
+        """Have all that was asked of the session before stored and in the catalog.
+
+        What was answered is stored anyway. After this `sessions`, `search`, `running` and
+        `children` of other processes see it as well.
+        """
+        await self.revision()
+        await self._asked.flush(self._session_id)
+
     async def compact(self) -> CompactReport:
         """Give the space of removed and replaced messages back to the file system.
 
-        Nothing of the session changes, and a crash leaves it as it was. It takes as much free
-        space as the session's file has bytes, and the session's other requests wait. While
-        another process reads the file, its log has to stay: then little or nothing is given
-        back, or even more taken, until the session's file is closed.
+        Nothing of the session changes, and a crash leaves it as it was. Meanwhile it takes as
+        much free space as the session has content, beside the file and where SQLite keeps
+        temporary files, and the session's other requests wait. While somebody reads the file,
+        its log has to stay: then little or nothing is given back, or even more taken, until
+        the session's file is closed.
 
         Raises:
             StorageError: there is not enough space; nothing is lost.

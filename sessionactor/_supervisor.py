@@ -9,27 +9,44 @@ import asyncio
 import os
 import secrets
 import warnings
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
-from sessionactor._activation import Activation, Rename, Stop, Surroundings
+from sessionactor import _names as names
+from sessionactor._activation import Activation
 from sessionactor._capacity import Capacity
-from sessionactor._changes import StoredInfo
+from sessionactor._catalog import Catalog, NoCatalog
+from sessionactor._catalog_file import CatalogFile, MemoryCatalog, Place
+from sessionactor._changes import StoredInfo, StoredRow
+from sessionactor._commands import Rename, Stop
 from sessionactor._copies import Copies
-from sessionactor._copying import Origin
-from sessionactor._directory import Directory
-from sessionactor._errors import RegistryClosedError, SessionBusyError
+from sessionactor._directory import Directory, MemoryDirectory
+from sessionactor._disk import DiskDirectory
+from sessionactor._errors import RegistryClosedError, SessionBusyError, StorageError
 from sessionactor._hub import Cursor, Hub
+from sessionactor._indexer import Source
 from sessionactor._mailbox import Command, Mailbox
-from sessionactor._opening import Durability
 from sessionactor._pace import Pace
+from sessionactor._read_only import READING_THREADS, ReadOnlyDirectory, open_read_only
+from sessionactor._read_only_catalog import ReadOnlyCatalog, ReadOnlySource
 from sessionactor._records import RegistryStatistics, SessionFile
 from sessionactor._requests import ReadImage, ReadInfo, Request
-from sessionactor._store import OpenStore, join_threads
+from sessionactor._settings import Settings
+from sessionactor._sources import DiskSource, MemorySource
+from sessionactor._store import join_threads
+from sessionactor._surroundings import Surroundings
+from sessionactor._takeover import Origin
+from sessionactor._text import text_of
+
+_T = TypeVar("_T")
+
+_DIRECTORY_THREADS: Final = 2
 
 
 class Supervisor:
@@ -40,32 +57,41 @@ class Supervisor:
     def __init__(
         self,
         registry: str,
-        directory: Directory,
-        executor: Executor,
-        open_store: OpenStore,
-        durability: Durability,
-        max_active: int,
-        idle_timeout_s: float | None,
-        mailbox_size: int,
-        subscriber_buffer: int,
+        path: Path | None,
+        settings: Settings,
     ) -> None:
-        self.directory = directory
+        threads = READING_THREADS if settings.read_only else _DIRECTORY_THREADS
+        self._executor = ThreadPoolExecutor(threads, "sessionactor-directory")
+        self.directory: Directory = MemoryDirectory()
+        if path is not None and settings.read_only:
+            self.directory = ReadOnlyDirectory(path, self._executor)
+        elif path is not None:
+            self.directory = DiskDirectory(path, self._executor)
         self._registry = registry
-        self._executor = executor
-        self._idle_timeout_s = idle_timeout_s
-        self._mailbox_size = mailbox_size
+        self._idle_timeout_s = settings.idle_timeout_s
+        self._mailbox_size = settings.mailbox_size
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
+        self._token = secrets.token_hex(16)
         self._pace = Pace(self._loop)
-        self._hub = Hub(self._pace, subscriber_buffer)
+        self._hub = Hub(self._pace, settings.subscriber_buffer, fed=not self.directory.read_only)
+        open_store = settings.open_store
+        self._source: Source = MemorySource(self.directory, self._look)
+        if isinstance(self.directory, ReadOnlyDirectory):
+            open_store = partial(open_read_only, self.directory)
+            self._source = ReadOnlySource(self.directory)
+        elif isinstance(self.directory, DiskDirectory):
+            self._source = DiskSource(self.directory)
+        self.catalog = self._make_catalog(settings) if settings.catalog else NoCatalog()
         self._around = Surroundings(
-            directory,
+            self.directory,
             open_store,
-            durability,
-            Capacity(max_active, self._loop),
-            Copies(directory),
+            settings.durability,
+            Capacity(settings.max_active, self._loop),
+            Copies(self.directory),
             self._hub,
-            secrets.token_hex(16),
+            self.catalog,
+            self._token,
         )
         self._activations: dict[str, Activation] = {}
         self._closing = False
@@ -150,6 +176,14 @@ class Supervisor:
         """Have a session's activation, or its actor, do something in turn."""
         return await self.mailbox(session_id).post(command).reply
 
+    async def _look(self, session_id: str, request: Request) -> Any:
+        """What a session answers, which goes out of use again if it was not in use."""
+        was_active = self.is_active(session_id)
+        answer = await self.command(session_id, request)
+        if not was_active:
+            await self.command(session_id, Stop())
+        return answer
+
     async def rename(self, session_id: str, name: str | None) -> None:
         """Give a session another name, as soon as no copy is made of it."""
         copies = self._around.copies
@@ -198,6 +232,33 @@ class Supervisor:
         """A session's file, looked for again where the index has none."""
         return await self.directory.find(session_id)
 
+    def in_use(self, session_id: str) -> bool:
+        """Whether a session is in use, here or in another process."""
+        activation = self._activations.get(session_id)
+        if activation is not None and (activation.running or activation.mailbox):
+            return True
+        return self.directory.holder(names.id_part(session_id)) is not None
+
+    def running_ids(self) -> list[str]:
+        """The ids of the sessions whose actors run now."""
+        return [one.session_id for one in self._activations.values() if one.running]
+
+    async def rows(self, session_id: str, db_ids: Sequence[int]) -> list[StoredRow]:
+        """Rows of a session by their ids; another process may own it."""
+        return await self._source.rows(session_id, db_ids)
+
+    async def ask_catalog(self, answer: Awaitable[_T]) -> _T:
+        """What the catalog answers.
+
+        Raises:
+            RegistryClosedError: the registry closed meanwhile.
+        """
+        try:
+            return await answer
+        except StorageError:
+            self.check_open()
+            raise
+
     def statistics(self) -> RegistryStatistics:
         """What the registry does and did."""
         counters = self._around.counters
@@ -212,6 +273,25 @@ class Supervisor:
             crashes=counters.crashes,
         )
 
+    def _make_catalog(self, settings: Settings) -> Catalog | NoCatalog:
+        directory, token = self.directory, self._token
+
+        def is_live(session_id: str, of: str | None) -> bool:
+            return of == token or directory.holder(names.id_part(session_id)) is not None
+
+        if isinstance(directory, ReadOnlyDirectory):
+            return ReadOnlyCatalog(directory, self._source, settings.text_of or text_of, is_live)
+        place: Place = MemoryCatalog()
+        if isinstance(directory, DiskDirectory):
+            place = CatalogFile(directory.catalog, settings.durability, directory.replacing_catalog)
+        return Catalog(
+            place,
+            self._source,
+            settings.text_of or text_of,
+            is_live,
+            lazy=directory.in_memory,
+        )
+
     async def _run(self) -> None:
         try:
             try:
@@ -221,11 +301,13 @@ class Supervisor:
                 self._started.exception()  # whoever opens may have been cancelled
                 return
             try:
+                self.catalog.open()
                 async with anyio.create_task_group() as group:
                     self._group = group
                     self._started.set_result(None)
                     async with anyio.create_task_group() as sweeping:
                         sweeping.start_soon(self._sweep)
+                        sweeping.start_soon(self.directory.watch, self._hub)
                         await self._stop.wait()
                         sweeping.cancel_scope.cancel()
                     self._stop_all()
@@ -234,6 +316,7 @@ class Supervisor:
                 self._hub.close()
                 with anyio.CancelScope(shield=True):
                     await self._around.copies.aclose()
+                    await self.catalog.aclose()
                     await self.directory.aclose()
         finally:
             self._executor.shutdown()

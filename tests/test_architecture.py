@@ -15,14 +15,17 @@ from typing import Any
 import pytest
 
 import sessionactor
+import sessionactor.checkup
+import sessionactor.cli
 import sessionactor.interchange
 
 PACKAGE = Path(sessionactor.__file__).parent
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path.stem.removeprefix("_") for path in PACKAGE.glob("_[a-z]*.py"))
 FILES = sorted(PACKAGE.rglob("*.py"))
-INTERCHANGE = PACKAGE / "interchange"
-"""A package that is a layer of its own: above the edges, not one of them."""
+BETWEEN = {"checkup", "interchange"}
+"""Packages that are layers of their own: above the edges, not among them."""
+WITH_A_MAP = [sessionactor.checkup, sessionactor.cli, sessionactor.interchange]
 
 
 def layers(package: ModuleType = sessionactor) -> list[list[str]]:
@@ -40,6 +43,11 @@ def layers(package: ModuleType = sessionactor) -> list[list[str]]:
                 rows.append(words)
             going_on = bool(found[2])
     return rows
+
+
+def folder(package: ModuleType) -> Path:
+    assert package.__file__ is not None
+    return Path(package.__file__).parent
 
 
 def order(package: ModuleType = sessionactor) -> list[str]:
@@ -96,13 +104,15 @@ def test_the_map_at_the_door_has_the_layers_of_the_design() -> None:
         "interchange",
     ]
     assert [layer[0] for layer in layers()] == first_of_each
-    assert [layers()[-2][-1], *layers()[-1]] == ["registry", "interchange"]
+    assert layers()[-2][-1] == "registry"
+    assert set(layers()[-1]) == BETWEEN
 
 
 def test_every_module_has_its_place_on_the_map() -> None:
-    assert sorted(order()) == sorted([*MODULES, INTERCHANGE.name])
-    rooms = [path.stem.removeprefix("_") for path in INTERCHANGE.glob("_[a-z]*.py")]
-    assert sorted(order(sessionactor.interchange)) == sorted(rooms)
+    assert sorted(order()) == sorted([*MODULES, *BETWEEN])
+    for package in WITH_A_MAP:
+        rooms = [path.stem.removeprefix("_") for path in folder(package).glob("_[a-z]*.py")]
+        assert sorted(order(package)) == sorted(rooms)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -111,14 +121,19 @@ def test_a_module_imports_only_what_stands_above_it(module: str) -> None:
     assert own_imports(module) <= set(above)
 
 
-@pytest.mark.parametrize("module", order(sessionactor.interchange))
-def test_a_module_of_the_interchange_imports_only_what_stands_above_it(module: str) -> None:
-    above = order(sessionactor.interchange)[: order(sessionactor.interchange).index(module)]
-    own = "sessionactor.interchange._"
-    for name in imports(INTERCHANGE / f"_{module}.py"):
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [(package, module) for package in WITH_A_MAP for module in order(package)],
+)
+def test_a_module_of_a_package_imports_only_what_stands_above_it(
+    package: ModuleType, module: str
+) -> None:
+    above = order(package)[: order(package).index(module)]
+    own = f"{package.__name__}._"
+    for name in imports(folder(package) / f"_{module}.py"):
         if name.startswith(own):
             assert name.removeprefix(own).split(".")[0] in above
-        elif name.startswith("sessionactor"):
+        elif name.startswith("sessionactor") and package.__name__.split(".")[1] in BETWEEN:
             assert name == "sessionactor" or name.split(".")[1].startswith("_"), name
 
 
@@ -131,17 +146,25 @@ def test_no_module_imports_from_the_package_root_or_from_an_edge() -> None:
 
 def test_edges_import_no_other_edge() -> None:
     packages = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
-    edges = packages - {INTERCHANGE.name}
-    assert "testing" in edges
+    edges = packages - BETWEEN
+    assert {"cli", "testing"} <= edges
     for edge in edges:
         for path in (PACKAGE / edge).rglob("*.py"):
             found = {name.split(".")[1] for name in imports(path) if name.count(".")}
             assert not found & (edges - {edge}), path
 
 
-def test_only_the_store_imports_aiosqlite() -> None:
+def test_the_command_line_stands_on_public_names_alone() -> None:
+    for path in (PACKAGE / "cli").rglob("*.py"):
+        for name in imports(path):
+            package, *parts = name.split(".")
+            if package == "sessionactor" and parts[:1] != ["cli"]:
+                assert not any(re.match(r"_[a-z]", part) for part in parts), f"{path}: {name}"
+
+
+def test_only_the_stores_import_aiosqlite() -> None:
     importers = {path.name for path in FILES if "aiosqlite" in set(imports(path))}
-    assert importers == {"_store.py"}
+    assert importers == {"_store.py", "_catalog_file.py"}
 
 
 @pytest.mark.parametrize("module", ["paging", "draft", "operations", "deciding"])
@@ -178,7 +201,9 @@ def test_sql_is_spoken_in_rooms_of_its_own() -> None:
         and path.parent == PACKAGE
     }
     assert speakers == {
-        *("_copying.py", "_dumping.py", "_loading.py", "_reading.py", "_schema.py", "_sql.py")
+        *("_dumping.py", "_loading.py", "_reading.py", "_schema.py", "_sql.py", "_takeover.py"),
+        *("_catalog_docs.py", "_catalog_queries.py", "_catalog_schema.py", "_catalog_sql.py"),
+        "_catalog_writing.py",
     }
 
 
@@ -206,7 +231,8 @@ def test_the_actors_loop_fits_on_a_screen() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_file_is_much_over_300_lines(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 360
+    lines = len(path.read_text().splitlines())
+    assert lines <= 360
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -229,7 +255,10 @@ def test_the_door_reexports_and_does_nothing_else() -> None:
 
 PUBLIC = [
     (module, name)
-    for module in ("sessionactor", "sessionactor.interchange", "sessionactor.testing")
+    for module in (
+        *("sessionactor", "sessionactor.checkup", "sessionactor.interchange"),
+        "sessionactor.testing",
+    )
     for name in importlib.import_module(module).__all__
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import fill, invoke
 
 from sessionactor import SessionRegistry
+from sessionactor.cli._app import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -76,7 +79,8 @@ async def test_sql_blocks_run_on_a_session_file(language: str, code: str, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("language", "code"), [block for block in BLOCKS if block.values[0] == "sh"]
+    ("language", "code"),
+    [block for block in BLOCKS if block.values[0] == "sh" and "sessionactor " not in str(block)],
 )
 def test_commands_are_targets_of_the_makefile(language: str, code: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -85,6 +89,29 @@ def test_commands_are_targets_of_the_makefile(language: str, code: str) -> None:
     for make, target in commands:
         assert make == "make"
         assert target in targets
+
+
+def test_the_commands_of_the_command_line_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "sessions", a_conversation)
+    page = (ROOT / "docs" / "command-line.md").read_text()
+    shown = [line for language, code in BLOCK.findall(page) if language == "sh"
+             for line in code.splitlines()]  # fmt: skip
+    commands = [shlex.split(line) for line in shown if line.startswith("sessionactor ")]
+    words = {word for arguments in commands for word in arguments}
+    assert words >= {*app.commands} - {"completion"}
+    for arguments in commands:
+        done = invoke(tmp_path / "sessions", *arguments[1:])
+        assert done.code == 0, (arguments, done)
+
+
+async def a_conversation(registry: SessionRegistry) -> None:
+    session = await registry.start("a1b2c3d4", name="crazy-mango")
+    for role in ("user", "assistant", "user", "summary", "user"):
+        await session.append("agent-1", {"role": role, "content": "a late parcel, a refund"})
+    await session.save_metadata({"customer": "Ada"})
 
 
 def test_the_first_program_prints_the_latest_chapter(tmp_path: Path) -> None:

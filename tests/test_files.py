@@ -31,8 +31,8 @@ def say(content: object) -> dict[str, object]:
 
 
 def entries(directory: Path) -> list[str]:
-    """What is in a directory of sessions besides the lock file."""
-    return sorted(set(os.listdir(directory)) - {".sessionactor.lock"})
+    """What is in a directory of sessions besides the lock file and the catalog."""
+    return sorted(name for name in os.listdir(directory) if not name.startswith(".sessionactor."))
 
 
 async def contents(session: Session) -> list[Any]:
@@ -422,7 +422,7 @@ class Trace:
 async def test_a_new_session_is_synced_before_it_is_visible_and_its_directory_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Any
 ) -> None:
-    async with SessionRegistry(tmp_path, durability=durability) as registry:
+    async with SessionRegistry(tmp_path, durability=durability, catalog=False) as registry:
         trace = Trace(monkeypatch, tmp_path)
         await registry.start("a", name="n")
         invisible = [what for what, there in trace.steps if "a_n.db" not in there]
@@ -438,7 +438,7 @@ async def test_a_new_session_is_synced_before_it_is_visible_and_its_directory_af
 async def test_removal_takes_the_logs_first_then_the_database_and_syncs_the_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Any
 ) -> None:
-    async with SessionRegistry(tmp_path, durability=durability) as registry:
+    async with SessionRegistry(tmp_path, durability=durability, catalog=False) as registry:
         await registry.start("a", name="n")
         trace = Trace(monkeypatch, tmp_path)
         await registry.delete("a")
@@ -461,7 +461,7 @@ async def test_a_process_that_dies_while_it_creates_leaves_no_half_made_session(
         from pathlib import Path
 
         async def main():
-            async with SessionRegistry(sys.argv[1]) as registry:
+            async with SessionRegistry(sys.argv[1], catalog=False) as registry:
                 real = getattr(os, sys.argv[2])
                 def die(*arguments, **more):
                     if sys.argv[2] == "unlink" and not str(arguments[0]).endswith(".draft"):
@@ -491,7 +491,7 @@ async def test_a_process_that_dies_while_it_creates_leaves_no_half_made_session(
 async def test_the_draft_of_a_living_creator_is_left_to_it(tmp_path: Path) -> None:
     script = """
         async def main():
-            async with SessionRegistry(sys.argv[1]) as registry:
+            async with SessionRegistry(sys.argv[1], catalog=False) as registry:
                 real = os.link
                 def pause(*arguments, **more):
                     say("about to link")

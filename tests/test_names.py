@@ -336,6 +336,37 @@ async def test_find_is_a_glob_on_names_sorted_by_name_then_id(place: Path | None
         assert len(await found("*")) == 5
 
 
+async def found_by_prefixes(registry: SessionRegistry, long: str) -> dict[str, list[str]]:
+    found = {}
+    for prefix in ("user_1", "user_é", "user", "user*", "U", "", long, f"{long}.", "../"):
+        files = await registry.find_by_prefix(prefix)
+        found[prefix] = [file.session_id for file in files]
+    return found
+
+
+async def test_ids_are_found_by_their_beginning(place: Path | None) -> None:
+    long = "user_" + "é" * 150 + "-long"
+    async with SessionRegistry(place) as registry:
+        for session_id, name in (
+            *(("user_1", "b"), ("user_12", "a"), ("user*", "c"), ("User_1", "d"), ("x", "user_1")),
+            (long, "e"),
+        ):
+            await registry.start(session_id, name=name)
+        if place is not None:
+            (place / "user%5f13_f.db").write_bytes(b"no session")
+        found = await found_by_prefixes(registry, long)
+    if place is not None:
+        async with SessionRegistry(place) as again:  # which knows the files by their names only
+            assert await found_by_prefixes(again, long) == found
+    assert found["user_1"] == ["user_12", "user_1"]
+    assert found["user_é"] == found[long] == [long]
+    assert found["user"] == ["user_12", "user_1", "user*", long]
+    assert found["user*"] == ["user*"]
+    assert found["U"] == ["User_1"]
+    assert len(found[""]) == 6
+    assert found[f"{long}."] == found["../"] == []
+
+
 patterns = st.text(st.sampled_from(list("ab*?[]!-^\\/._A")), max_size=6)
 
 

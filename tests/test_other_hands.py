@@ -31,8 +31,8 @@ def say(content: object) -> dict[str, object]:
 
 
 def entries(directory: Path) -> list[str]:
-    """What is in a directory of sessions besides the lock file."""
-    return sorted(set(os.listdir(directory)) - {".sessionactor.lock"})
+    """What is in a directory of sessions besides the lock file and the catalog."""
+    return sorted(name for name in os.listdir(directory) if not name.startswith(".sessionactor."))
 
 
 async def contents(session: Session) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,7 @@ from sessionactor.interchange._files import (
     begins_with,
     make_directory,
 )
+from sessionactor.interchange._from_json import BadLineError
 from sessionactor.interchange._loop import LoopWriter
 from sessionactor.interchange._reports import (
     ExportedSession,
@@ -115,14 +116,10 @@ async def export_sessions(
     writer = _writer(format)
     directory = Path(directory)
     done: list[ExportedSession] = []
-    taken: set[str] = set()
+    ids = sorted(file.session_id for file in await registry.find(pattern))
     async with Worker() as worker:
         await worker.run(make_directory, directory)
-        for session_id in sorted(file.session_id for file in await registry.find(pattern)):
-            name = names.export_name(session_id, plain=format != "sessionactor")
-            if name.casefold() in taken:
-                name = names.export_name(session_id)
-            taken.add(name.casefold())
+        for session_id, name in _file_names(ids, plain=format != "sessionactor"):
             path = directory / name
             try:
                 export = _Export(registry, session_id, path, writer, worker, progress)
@@ -133,6 +130,18 @@ async def export_sessions(
                 problem = Problem(path, None, str(error))
                 done.append(ExportedSession(session_id, path, "failed", problems=(problem,)))
     return ExportReport(tuple(done))
+
+
+def _file_names(session_ids: Sequence[str], *, plain: bool) -> Iterator[tuple[str, str]]:
+    """A file name for each id, all different even where upper and lower case are the same."""
+    escaped = {names.export_name(session_id) for session_id in session_ids}
+    taken = escaped.copy()
+    for session_id in session_ids:
+        name = names.export_name(session_id, plain=plain)
+        if name not in escaped and name.casefold() in taken:
+            name = names.export_name(session_id)
+        taken.add(name.casefold())
+        yield session_id, name
 
 
 def _writer(format: Format) -> type[NativeWriter] | type[EventsWriter] | type[LoopWriter]:
@@ -234,7 +243,7 @@ class _Export:
                 if isinstance(item, WholeRow) and type(item.row[1]) is not str:
                     raise UndecodableError("its text is not UTF-8")
                 file.write(writer.line(item, parent_ids))
-            except UndecodableError as error:
+            except (UndecodableError, BadLineError) as error:
                 self._problems.add(None, f"message {db_id} is damaged, and left out: {error}")
             else:
                 self._messages += db_id is not None

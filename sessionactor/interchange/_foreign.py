@@ -29,17 +29,18 @@ class Named:
 
     def __init__(self, file_name: str) -> None:
         self._file_name = file_name
-        self._possible = names.exported_ids(file_name)
         self._said: str | None = None
 
     @property
     def session_id(self) -> str | None:
         """The id; `None` where the name can be no id."""
-        return self._said or next(iter(self._possible), None)
+        return self._said or names.exported_id(self._file_name)
 
     def check(self, session_id: str) -> None:
         """Refuse an id that disagrees with the file's name, or with an earlier line."""
-        if session_id not in (self._possible if self._said is None else [self._said]):
+        if session_id != self._said and (
+            self._said is not None or not names.is_export_of(session_id, self._file_name)
+        ):
             raise BadLineError(
                 f"'session_id' is {session_id!r}, which disagrees with the file's name"
                 f" {self._file_name!r}"
@@ -64,6 +65,7 @@ def new_row(
     revision: int,
     key: str | None = None,
     parent: str | None = None,
+    origin: str | None = None,
 ) -> WholeRow:
     """A row as an append would have made it."""
     data = encoded(message, reading.max_message_bytes)
@@ -73,7 +75,7 @@ def new_row(
         *(db_id, reading.agent_id, data, at, int(is_checkpoint)),
         *(None, key, parent, None, revision, None),
     )
-    return WholeRow(row, revision, None)
+    return WholeRow(row, revision, None, origin)
 
 
 class Losses:

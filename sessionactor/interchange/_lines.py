@@ -67,6 +67,7 @@ class Lines:
         if raw.endswith(b"\r\n") and not self._told_of_crlf:
             self._told_of_crlf = True
             self._problems.add(number, "the line ends with CRLF; others may as well")
+        is_whole = raw.endswith(b"\n")
         raw = raw.strip(b"\r\n\t ")
         if not raw:
             self._problems.add(number, "the line is blank")
@@ -74,7 +75,8 @@ class Lines:
         try:
             return raw.decode()
         except UnicodeDecodeError as error:
-            self._problems.add(number, f"not UTF-8: {error.reason} at byte {error.start + 1}")
+            torn = "" if is_whole else "cut off: "
+            self._problems.add(number, f"{torn}not UTF-8: {error.reason} at byte {error.start + 1}")
             return None
 
     def _skip_rest(self, raw: bytes) -> int:

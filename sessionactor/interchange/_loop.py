@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from sessionactor import _names as names
 from sessionactor._changes import StoredMetadata, WholeRow
 from sessionactor._codec import decode
 from sessionactor.interchange._content import DEFAULT_AGENT, Heading, Item, plain_heading
@@ -39,7 +40,7 @@ class LoopReader:
         self._created_at: int | None = None
         self._header_line = 0
         self._said_count: int | None = None
-        self._lines = 0
+        self._is_first = True
         self._rows = 0
 
     def take(self, number: int, text: str) -> Sequence[Item]:
@@ -48,12 +49,11 @@ class LoopReader:
         Raises:
             BadLineError: it is neither.
         """
-        self._lines += 1
+        is_first, self._is_first = self._is_first, False
         value = parse(text, foreign=True)
-        if self._lines == 1 and type(value) is dict and _is_header(value):
-            items = self._header(Members(value))
-            self._header_line, self._lines = number, 1
-            return items
+        if is_first and type(value) is dict and _is_header(value):
+            self._header_line = number
+            return self._header(Members(value))
         if type(value) is not dict:
             raise BadLineError(f"a message is an object, not {text[:40]!r}")
         at = self._reading.modified_at if self._created_at is None else self._created_at
@@ -67,10 +67,10 @@ class LoopReader:
         if session_id is None or (not self._rows and self._created_at is None):
             self._problems.add(None, "there is no message in it")
             return None
-        if self._said_count is not None and self._said_count != self._lines - 1:
+        if self._said_count is not None and self._said_count != self._rows:
             self._problems.add(
                 self._header_line,
-                f"'message_count' is {self._said_count}, the messages are {self._lines - 1}",
+                f"'message_count' is {self._said_count}, the messages are {self._rows}",
             )
         at = self._reading.modified_at if self._created_at is None else self._created_at
         return plain_heading(
@@ -109,6 +109,8 @@ class LoopWriter:
         self._heading = heading
         self._metadata: dict[str, str | None] = {}
         self._began = False
+        file_name = names.export_name(heading.session_id, plain=True)
+        self._is_nameless = names.exported_id(file_name) != heading.session_id
         self._created_at_ms = heading.restored.created_at // 1000
         self.losses = Losses()
         self.losses.of_session(heading)
@@ -135,11 +137,12 @@ class LoopWriter:
         header = b""
         if not self._began:
             first = message or decode(row[2])
-            header = self._header(needed=type(first) is dict and _is_header(first))
+            header = self._header(needed=self._is_nameless or _is_header(first))
         self.losses.of_row(row, message)
         self.losses.add("agents of messages", row[1] != DEFAULT_AGENT)
         self.losses.add("times of messages", row[3] != self._created_at_ms * 1000)
         self.losses.add("keys of messages", row[6] is not None)
+        self.losses.add("records that messages were", item.origin is not None)
         self.losses.add("parents of messages", row[7] is not None)
         self.losses.add("messages with values that JSON cannot hold, written as tags", is_tagged)
         return header + f"{text}\n".encode()

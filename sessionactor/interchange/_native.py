@@ -25,6 +25,7 @@ from sessionactor.interchange._from_json import BadLineError, parse
 from sessionactor.interchange._lines import Seen
 from sessionactor.interchange._members import Members
 from sessionactor.interchange._reports import Problems
+from sessionactor.interchange._to_json import value_text
 from sessionactor.interchange._writing import VERSION
 
 _ORDER: Final = ("metadata", "turn", "removal", "key", "message", "end")
@@ -45,7 +46,7 @@ class NativeReader:
         self._heading: Heading | None = None
         self._kind = ""
         self._newest: tuple[Any, ...] = ()
-        self._counted = self._rows = 0
+        self._rows = 0
         self._row: WholeRow | None = None
 
     def take(self, number: int, text: str) -> Sequence[Item]:
@@ -57,8 +58,6 @@ class NativeReader:
         if self._heading is None:
             self._heading = _read_heading(text)
             return ()
-        if '{"type":"message"' in text[:20]:
-            self._counted += 1  # also if the rest of it is damaged
         members = Members(parse(text))
         kind = members.text("type")
         if kind not in _ORDER:
@@ -79,9 +78,9 @@ class NativeReader:
             return None
         if self._kind != "end":
             self._problems.add(None, "the file is cut off: its end is missing")
-        elif heading.message_count != self._counted:
+        if heading.message_count != self._rows:
             self._problems.add(
-                1, f"the session has {heading.message_count} messages, the file {self._counted}"
+                1, f"'message_count' is {heading.message_count}, the messages are {self._rows}"
             )
         return heading._replace(message_count=self._rows)
 
@@ -148,7 +147,7 @@ class NativeReader:
 
     def _message(self, members: Members, number: int) -> WholeRow:
         item = self._row_of(members)
-        row, inserted_revision, _ = item
+        row, inserted_revision, *_ = item
         before = self._row
         if before is not None:
             if row[0] <= before.row[0]:
@@ -157,6 +156,8 @@ class NativeReader:
                 raise BadLineError("its time is before that of the message before")
             if inserted_revision < before.inserted_revision:
                 raise BadLineError("its revision is below that of the message before")
+        if row[3] > self._kept.last_at:
+            raise BadLineError("its time is after the session's last activity")
         members.end()
         if row[6] is not None:
             self._check_key(row[6], number)
@@ -182,10 +183,14 @@ class NativeReader:
             revision,
             members.optional_time("updated_at"),
         )
+        origin = None
+        if "origin" in members.rest():
+            origin = value_text(members.object("origin"), foreign=True)[0]
         if row[10] is None:
-            return WholeRow(row, revision, None)
+            return WholeRow(row, revision, None, origin)
         inserted_revision = members.integer("inserted_revision", 0, revision)
-        return WholeRow(row, inserted_revision, None if row[6] is None else _digest(members))
+        digest = None if row[6] is None else _digest(members)
+        return WholeRow(row, inserted_revision, digest, origin)
 
     def _data(self, members: Members) -> bytes:
         if "message" not in members.rest():
@@ -261,6 +266,8 @@ def _heading(members: Members) -> Heading:
         members.integer("state_revision", 0, revision),
     )
     context.end()
+    if restored.last_at < restored.created_at:
+        raise BadLineError("'last_activity' is before 'created_at'")
     return Heading(session_id, name, members.integer("message_count"), restored)
 
 

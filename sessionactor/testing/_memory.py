@@ -16,6 +16,7 @@ from sessionactor._opening import Durability, Opening
 from sessionactor._registry import SessionRegistry
 from sessionactor._requests import Read, Write
 from sessionactor._store import OpenStore, Store
+from sessionactor._text import TextOf
 from sessionactor._times import now
 
 
@@ -119,6 +120,8 @@ class RegistrySettings(TypedDict, total=False):
     mailbox_size: int
     max_message_bytes: int
     open_store: OpenStore
+    catalog: bool
+    text_of: TextOf | None
 
 
 def memory_registry(**settings: Unpack[RegistrySettings]) -> SessionRegistry:

@@ -1,0 +1,225 @@
+"""The text of messages in the catalog, and the words in it: what search walks over.
+
+A document's number is its message's time with four bits more, or the next free one: FTS5 then
+yields the newest hits first without sorting, in whatever order messages were indexed. The
+index keeps no text of its own, so that removing a document names again what was indexed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Final, TypeAlias
+
+from sessionactor import _catalog_rows as rows
+from sessionactor._changes import StoredRow
+from sessionactor._codec import UndecodableError, decode, decode_all
+from sessionactor._requests import MAX_ID
+from sessionactor._terms import AGENT_MARK, SESSION_MARK, index_text, storable
+from sessionactor._text import MAX_CHARACTERS, TextOf
+
+_MANY: Final = 500
+"""So many rows that are removed at once are left to `purge`."""
+
+_FIND: Final = "SELECT number, agent_id, text FROM docs WHERE session = ? AND db_id = ?"
+_BEFORE: Final = (
+    "SELECT number FROM docs WHERE session = ? AND db_id < ? ORDER BY db_id DESC LIMIT 1"
+)
+_RANGE: Final = (
+    "SELECT number, agent_id, text, db_id FROM docs"
+    " WHERE session = ? AND db_id >= ? AND db_id <= ? LIMIT ?"
+)
+_NEWEST: Final = "SELECT coalesce(max(number), 0) FROM places"
+_TAKEN: Final = "SELECT 1 FROM places WHERE number = ?"
+_INSERT: Final = "INSERT INTO docs VALUES (?, ?, ?, ?, ?, ?)"
+_PLACE: Final = "INSERT INTO places VALUES (?, ?, ?)"
+_UPDATE: Final = "UPDATE docs SET agent_id = ?, text = ? WHERE session = ? AND db_id = ?"
+_DELETE: Final = "DELETE FROM docs WHERE session = ? AND db_id = ?"
+_REMOVE: Final = "DELETE FROM places WHERE number = ?"
+_BURY: Final = "INSERT OR REPLACE INTO dead VALUES (?, ?, ?)"
+_DEAD: Final = "SELECT session, first, last FROM dead LIMIT 1"
+_GONE: Final = "DELETE FROM dead WHERE session = ? AND first = ?"
+_ORPHANED: Final = (
+    "DELETE FROM parents WHERE session = ?1 AND NOT EXISTS (SELECT 1 FROM sessions WHERE id = ?1)"
+)
+_INDEX: Final = "INSERT INTO words (rowid, text) VALUES (?, ?)"
+_FORGET: Final = "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)"
+
+
+_New: TypeAlias = tuple[int, int, int, str, str]
+"""`inserted_at, session, db_id, agent_id, text`."""
+
+
+class Docs:
+    """What one transaction changes in the documents, applied together by `flush`."""
+
+    def __init__(self, text_of: TextOf, texts: Mapping[bytes, str], cursor: sqlite3.Cursor) -> None:
+        self._text_of = text_of
+        self._texts = texts
+        self._cursor = cursor
+        self._puts: dict[int, dict[int, tuple[StoredRow, bool]]] = {}
+        self._old_words: dict[int, str] = {}
+        self._new_words: dict[int, str] = {}
+
+    def put(self, session: int, row: StoredRow, *, is_new: bool) -> None:
+        """Index a row, instead of what was indexed of it unless it `is_new`."""
+        self._puts.setdefault(session, {})[row[0]] = (row, is_new)
+
+    def remove(self, session: int, first: int, last: int) -> None:
+        """Forget the rows from one id to another."""
+        puts = self._puts.get(session, {})
+        for db_id in [db_id for db_id in puts if first <= db_id <= last]:
+            del puts[db_id]
+        found = self._cursor.execute(_RANGE, (session, first, last, _MANY + 1)).fetchall()
+        if len(found) > _MANY:
+            self._cursor.execute(_BURY, (session, first, last))
+            return
+        for number, agent_id, text, db_id in found:
+            self._delete(number, session, db_id, words(session, agent_id, text))
+
+    def bury(self, session: int) -> None:
+        """Leave all rows of a session to `purge`; nothing is to refer to it any more."""
+        self._puts.pop(session, None)
+        self._cursor.execute(_BURY, (session, -MAX_ID, MAX_ID))
+
+    def flush(self) -> None:
+        """Write all of it, in the order of the documents' numbers."""
+        new: list[_New] = []
+        known = self._texts
+        for session, puts in self._puts.items():
+            late = [row for row, _ in puts.values() if row[2] not in known]
+            texts = known if not late else {**known, **texts_of(late, self._text_of)}
+            for row, is_new in puts.values():
+                db_id, agent_id, text = row[0], row[1], texts[row[2]]
+                if type(agent_id) is not str or not agent_id.isascii():
+                    agent_id = rows.text(agent_id) or ""
+                found = None if is_new else self._cursor.execute(_FIND, (session, db_id)).fetchone()
+                if found is not None:
+                    self._replace(found, session, db_id, agent_id, text)
+                else:
+                    new.append((rows.time(row[3]), session, db_id, agent_id, text))
+        self._puts.clear()
+        self._insert(new)
+        self._write_words()
+
+    def _replace(self, found: Any, session: int, db_id: int, agent_id: str, text: str) -> None:
+        number, old_agent_id, old_text = found
+        old = words(session, old_agent_id, old_text)
+        if not text:
+            self._delete(number, session, db_id, old)
+        elif (old_agent_id, old_text) != (agent_id, text):
+            self._old_words[number] = old
+            self._new_words[number] = words(session, agent_id, text)
+            self._cursor.execute(_UPDATE, (agent_id, text, session, db_id))
+
+    def _delete(self, number: int, session: int, db_id: int, old: str) -> None:
+        self._old_words[number] = old
+        self._cursor.execute(_DELETE, (session, db_id))
+        self._cursor.execute(_REMOVE, (number,))
+
+    def _insert(self, new: list[_New]) -> None:
+        if not new:
+            return
+        new.sort()
+        execute = self._cursor.execute
+        (newest,) = execute(_NEWEST).fetchone()
+        seen: set[int] = set()
+        number = -1
+        docs = []
+        for at, session, db_id, agent_id, text in new:
+            number = max(at << 4 if at > 0 else 0, number + 1)
+            if session not in seen:
+                seen.add(session)
+                (before,) = execute(_BEFORE, (session, db_id)).fetchone() or (0,)
+                number = max(number, before + 1)
+            step = 1
+            while number <= newest and execute(_TAKEN, (number,)).fetchone():
+                number += step
+                step *= 2
+            if text:  # without one, the number is kept free: it may get some
+                docs.append((session, db_id, number, agent_id, at, text))
+        executemany = self._cursor.executemany
+        executemany(_PLACE, ((number, session, db_id) for session, db_id, number, *_ in docs))
+        new_words = (
+            (number, words(session, agent_id, text))
+            for session, _, number, agent_id, _, text in docs
+        )
+        if self._old_words:
+            self._new_words.update(new_words)
+        else:  # nearly always: these are in the right order
+            executemany(_INDEX, new_words)
+        executemany(_INSERT, sorted(docs))
+
+    def _write_words(self) -> None:
+        # Out of order, or with a removal after its insertion, FTS5 writes a segment each time.
+        old, new = self._old_words, self._new_words
+        for number in sorted(old.keys() | new.keys()):
+            if number in old:
+                self._cursor.execute(_FORGET, (number, old[number]))
+            if number in new:
+                self._cursor.execute(_INDEX, (number, new[number]))
+        self._old_words, self._new_words = {}, {}
+
+
+def purge(limit: int, cursor: sqlite3.Cursor) -> bool:
+    """Remove some of the dead documents; whether there were any."""
+    found = cursor.execute(_DEAD).fetchone()
+    if found is None:
+        return False
+    session, first, last = found
+    docs = cursor.execute(_RANGE, (session, first, last, limit)).fetchall()
+    for number, agent_id, text, db_id in sorted(docs):
+        cursor.execute(_FORGET, (number, words(session, agent_id, text)))
+        cursor.execute(_REMOVE, (number,))
+        cursor.execute(_DELETE, (session, db_id))
+    if len(docs) < limit:
+        cursor.execute(_ORPHANED, (session,))
+        cursor.execute(_GONE, (session, first))
+    return True
+
+
+def texts_of(stored: Sequence[StoredRow], text_of: TextOf) -> dict[bytes, str]:
+    """Encoded messages and their texts; what cannot be decoded has none."""
+    datas = [row[2] for row in stored]
+    try:
+        messages: Sequence[Mapping[Any, Any] | None] = decode_all(datas)
+    except (UndecodableError, TypeError, BufferError):  # one is large, marked or corrupt
+        messages = [_decoded(data) for data in datas]
+    return {data: _text(message, text_of) for data, message in zip(datas, messages, strict=True)}
+
+
+def _decoded(data: Any) -> Mapping[Any, Any] | None:
+    try:
+        return decode(data)
+    except (UndecodableError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _text(message: Mapping[Any, Any] | None, text_of: TextOf) -> str:
+    if message is None:
+        return ""
+    try:
+        return storable(text_of(message)[:MAX_CHARACTERS])
+    except Exception:  # the caller's own function may do anything
+        return ""
+
+
+def words(session: int, agent_id: str, text: str) -> str:
+    """All words that FTS5 indexes of a document: a pure function, for removing repeats it."""
+    return f"{index_text(text)} {session_word(session)} {agent_word(agent_id)}"
+
+
+def session_word(session: int) -> str:
+    """The word that all documents of a session have."""
+    return f"{SESSION_MARK}{session}"
+
+
+@lru_cache(maxsize=1024)
+def agent_word(agent_id: str) -> str:
+    """The word that all documents of an agent have, and hardly any others."""
+    return AGENT_MARK + blake2b(agent_id.encode(), digest_size=6).hexdigest()
+
+
+__all__ = ["Docs", "agent_word", "purge", "session_word", "texts_of"]

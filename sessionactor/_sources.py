@@ -1,0 +1,233 @@
+"""What the catalog is filled from: session files, or sessions in memory that are asked."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from sessionactor import _files as files
+from sessionactor import _names as names
+from sessionactor import _schema as schema
+from sessionactor._catalog_docs import texts_of
+from sessionactor._catalog_events import Listed, Wanted
+from sessionactor._changes import Changes, InsertRows, StoredRow, UpdateRow
+from sessionactor._directory import Directory
+from sessionactor._disk import DiskDirectory
+from sessionactor._errors import (
+    RegistryClosedError,
+    SessionError,
+    SessionNotFoundError,
+    StorageError,
+)
+from sessionactor._indexer import Said
+from sessionactor._reading import read_changes, read_some
+from sessionactor._requests import ReadChanges, ReadStored
+from sessionactor._text import TextOf
+
+logger = logging.getLogger("sessionactor")
+
+_T = TypeVar("_T")
+
+
+class _Asked(NamedTuple):
+    """A file of which something is wanted."""
+
+    part: str
+    entry: str | None
+    since: int
+
+
+class DiskSource:
+    """The files of a directory, read through connections of the catalog's own.
+
+    A file may be read while its owner writes it.
+    """
+
+    def __init__(self, directory: DiskDirectory) -> None:
+        self._directory = directory
+        self._path = directory.path
+
+    async def listing(self) -> Mapping[str, Listed]:
+        return await self._directory.listing()
+
+    async def changes(self, wanted: Sequence[Wanted], max_rows: int, text_of: TextOf) -> Said:
+        asked = [_Asked(part, self._directory.entry(part), since) for part, since in wanted]
+        return await self._directory.run(self._read_all, asked, max_rows, text_of)
+
+    async def rows(self, session_id: str, db_ids: Sequence[int]) -> list[StoredRow]:
+        part = names.id_part(session_id)
+        entry = self._directory.entry(part)
+        if entry is None:
+            return []
+        read = partial(read_some, db_ids)
+        return await self._directory.run(self._opened, part, entry, read) or []
+
+    def exists(self, entry: str) -> bool:
+        return os.path.lexists(self._path / entry)
+
+    def _read_all(self, asked: Sequence[_Asked], max_rows: int, text_of: TextOf) -> Said:
+        found: list[Changes | None] = []
+        texts: dict[bytes, str] = {}
+        left = max_rows
+        for one in asked:
+            changes = self._read(one, left)
+            found.append(changes)
+            if changes is not None:
+                rows = _rows(changes)
+                texts.update(texts_of(rows, text_of))
+                left -= len(rows)
+                if left <= 0:
+                    break
+        return Said(found, texts)
+
+    def _read(self, asked: _Asked, max_rows: int) -> Changes | None:
+        part, entry, since = asked
+        if entry is None:
+            return None
+        try:
+            changes = self._opened(part, entry, partial(read_changes, since, max_rows))
+        except StorageError as error:
+            logger.warning("not in the catalog as it is now: %s", error)
+            return None
+        return changes and _named(entry, changes)
+
+    def _opened(self, part: str, entry: str, read: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """What a file says at one moment; `None`: it is not a session, or of another version."""
+        path = self._path / entry
+        try:
+            with contextlib.ExitStack() as stack:
+                with files.settling():
+                    kind, key = files.enter(path)
+                    if kind is not files.Kind.SESSION:
+                        return None
+                    stack.callback(files.leave, key)
+                    connection = stack.enter_context(_connected(path))
+                    (version,) = connection.execute("PRAGMA user_version").fetchone()
+                return self._read_file(part, connection, version, read)
+        except (sqlite3.Error, OSError) as error:
+            raise StorageError(f"cannot read {path}: {error}", path=path) from error
+
+    def _read_file(
+        self,
+        part: str,
+        connection: sqlite3.Connection,
+        version: int,
+        read: Callable[[sqlite3.Connection], _T],
+    ) -> _T | None:
+        if version < schema.VERSION:
+            if self._directory.holder(part) is not None:
+                return None  # its owner brings it up to date
+            schema.migrate(connection, version)
+        connection.execute("BEGIN")  # one moment of what its owner writes
+        return read(connection)
+
+
+def _connected(path: Path) -> contextlib.closing[sqlite3.Connection]:
+    return contextlib.closing(
+        sqlite3.connect(
+            files.uri(path), uri=True, timeout=files.BUSY_TIMEOUT_S, isolation_level=None
+        )
+    )
+
+
+def _named(entry: str, changes: Changes) -> Changes | None:
+    """The same, of the session that the file's name tells: the file may have been copied."""
+    parts = names.parse(entry)
+    if parts is None:
+        return None
+    info = changes.info._replace(
+        session_id=parts.session_id or changes.info.session_id,
+        name=parts.name or changes.info.name,
+    )
+    if not _is_named(entry, info.session_id, info.name):
+        logger.warning("%s holds a session of another name, and is left out", entry)
+        return None
+    return changes._replace(info=info)
+
+
+def _is_named(entry: str, session_id: Any, name: Any) -> bool:
+    try:
+        checked = names.check(session_id, "id"), names.check(name, "name")
+    except ValueError:
+        return False
+    return names.file_name(*checked) == entry
+
+
+def _rows(changes: Changes) -> list[StoredRow]:
+    rows: list[StoredRow] = []
+    for _, step in changes.steps:
+        if type(step) is InsertRows:
+            rows += step.rows
+        elif type(step) is UpdateRow:
+            rows.append(step.row)
+    return rows
+
+
+class MemorySource:
+    """The sessions of a registry in memory, which are asked themselves."""
+
+    def __init__(
+        self, directory: Directory, ask: Callable[[str, ReadChanges | ReadStored], Awaitable[Any]]
+    ) -> None:
+        self._directory = directory
+        self._ask = ask
+        self._ids: dict[str, str] = {}
+
+    async def listing(self) -> Mapping[str, Listed]:
+        found = await self._directory.glob("*")
+        self._ids = {names.id_part(file.session_id): file.session_id for file in found}
+        return {
+            names.id_part(file.session_id): Listed(
+                names.file_name(file.session_id, file.name), left_open=False
+            )
+            for file in found
+        }
+
+    async def changes(self, wanted: Sequence[Wanted], max_rows: int, text_of: TextOf) -> Said:
+        found: list[Changes | None] = []
+        left = max_rows
+        for part, since in wanted:
+            changes = await self._changes(part, since, left)
+            found.append(changes)
+            if changes is not None:
+                left -= len(_rows(changes))
+                if left <= 0:
+                    break
+        return Said(found, {})
+
+    async def rows(self, session_id: str, db_ids: Sequence[int]) -> list[StoredRow]:
+        try:
+            rows: list[StoredRow] = await self._ask(session_id, ReadStored(tuple(db_ids)))
+        except SessionNotFoundError:
+            return []
+        return rows
+
+    def exists(self, entry: str) -> bool:
+        session_id = self._ids.get(names.part_of(entry))
+        return session_id is not None and self._directory.known(session_id) is not None
+
+    async def _changes(self, part: str, since: int, max_rows: int) -> Changes | None:
+        if part not in self._ids:
+            await self.listing()
+        session_id = self._ids.get(part)
+        if session_id is None:
+            return None
+        try:
+            changes: Changes = await self._ask(session_id, ReadChanges(since, max_rows))
+        except RegistryClosedError as error:
+            raise StorageError(str(error), session_id=session_id) from error
+        except SessionError as error:
+            if self._directory.known(session_id) is not None:
+                logger.warning("session %r is not in the catalog: %s", session_id, error)
+            return None
+        else:
+            return changes
+
+
+__all__ = ["DiskSource", "MemorySource"]

@@ -24,6 +24,7 @@ from sessionactor import (
 )
 from sessionactor._opening import Opening
 from sessionactor._store import open_store
+from sessionactor.testing import MemoryVault, memory_registry
 
 
 def say(text: object) -> dict[str, Any]:
@@ -303,3 +304,16 @@ async def test_a_session_that_was_set_running_by_a_call_that_failed_keeps_its_ow
         await session.finish_turn("t")
         await registry.stop("s")
         assert await state(other.session("s")) == ("idle", None)
+
+
+async def test_turns_keep_the_order_of_their_beginning() -> None:
+    vault = MemoryVault(clock=lambda: 1_000_000)  # all begin at the same time
+    async with memory_registry(open_store=vault.open_store) as registry:
+        session = await registry.start("s")
+        for turn_id, agent_id in (("z", "a"), ("m", "b"), ("a", "c")):
+            await session.turn(turn_id, agent_id=agent_id).__aenter__()
+        for turn_id in ("a", "m", "z"):
+            await registry.stop("s")
+            assert await state(session) == ("running", turn_id)
+            await session.finish_turn(turn_id)
+        assert await state(session) == ("idle", None)

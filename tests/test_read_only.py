@@ -200,6 +200,7 @@ async def test_an_owner_in_the_same_process_keeps_its_locks(tmp_path: Path) -> N
     async with SessionRegistry(tmp_path) as owning:
         session = await owning.start("a")
         await session.append("x", says(1))
+        await session.flush()
         for _ in range(3):
             async with SessionRegistry(tmp_path, read_only=True) as registry:
                 assert contents(await registry.session("a").messages()) == [1]

@@ -98,7 +98,7 @@ class Docs:
                 found = None if is_new else self._cursor.execute(_FIND, (session, db_id)).fetchone()
                 if found is not None:
                     self._replace(found, session, db_id, agent_id, text)
-                elif text:
+                else:
                     new.append((rows.time(row[3]), session, db_id, agent_id, text))
         self._puts.clear()
         self._insert(new)
@@ -138,7 +138,8 @@ class Docs:
             while number <= newest and execute(_TAKEN, (number,)).fetchone():
                 number += step
                 step *= 2
-            docs.append((session, db_id, number, agent_id, at, text))
+            if text:  # without one, the number is kept free: it may get some
+                docs.append((session, db_id, number, agent_id, at, text))
         executemany = self._cursor.executemany
         executemany(_PLACE, ((number, session, db_id) for session, db_id, number, *_ in docs))
         new_words = (

@@ -240,6 +240,7 @@ class _Opened:
 
     def _connected(self) -> sqlite3.Connection:
         self._thread = threading.current_thread()
+        self._thread.name = "sessionactor-catalog"
         connection = self._connect(self)
         with self._lock:
             if self._abandoned:

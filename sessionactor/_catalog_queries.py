@@ -51,7 +51,10 @@ _CHILDREN: Final = (
     "SELECT s.session_id, s.name, p.db_id FROM parents AS p JOIN sessions AS s ON s.id = p.session"
     " WHERE p.parent = ? ORDER BY p.inserted_at, s.session_id, p.db_id"
 )
-_RUNNING: Final = f"{_SELECT} WHERE s.state = 'running' ORDER BY s.turn_started_at, s.session_id"
+_RUNNING: Final = (
+    f"{_SELECT} WHERE s.state <> 'idle' AND s.state = 'running'"
+    " ORDER BY s.turn_started_at, s.session_id"
+)
 
 
 class Listing(NamedTuple):
@@ -229,6 +232,10 @@ def _filters(asked: Listing, is_live: IsLive, connection: sqlite3.Connection) ->
 def _add_state(
     state: StateName, where: _Where, is_live: IsLive, connection: sqlite3.Connection
 ) -> None:
+    if state == "idle":
+        where.add("s.state = 'idle'")
+        return
+    where.add("s.state <> 'idle'")  # as the index says it
     if state in ("running", "interrupted"):
         connection.create_function("is_live", 2, is_live)
     if state == "running":

@@ -12,7 +12,7 @@ COLUMNS: Final = ("part", "entry", *StoredInfo._fields)
 INFO: Final = ", ".join(f"s.{field}" for field in StoredInfo._fields)
 
 EARLIEST: Final = -62_135_596_800_000_000
-LATEST: Final = 253_402_300_799_999_999
+LATEST: Final = 253_402_300_799_000_000
 """The microseconds that a `datetime` can tell."""
 
 

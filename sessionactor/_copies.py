@@ -17,15 +17,16 @@ import anyio
 from sessionactor import _copying as copying
 from sessionactor import _files as files
 from sessionactor import _looking as looking
-from sessionactor._copying import Origin
 from sessionactor._directory import Directory
 from sessionactor._errors import (
+    RegistryClosedError,
     SessionBusyError,
     SessionError,
     SessionNotFoundError,
     StorageError,
     TargetExistsError,
 )
+from sessionactor._takeover import Origin, vanished
 
 _T = TypeVar("_T")
 
@@ -43,20 +44,27 @@ class Copies:
         self._change: asyncio.Future[None] | None = None
         self._executor = ThreadPoolExecutor(_THREADS, "sessionactor-copies")
         self._running: set[asyncio.Future[object]] = set()
+        self._closed = False
 
     async def make(self, origin: Origin, copy: Callable[[Origin], Awaitable[_T]]) -> _T:
         """Have a copy made of a session, which may be stopped, renamed or deleted meanwhile.
 
         Raises:
             SessionNotFoundError: it is gone.
+            RegistryClosedError: the registry closes.
         """
+        if self._closed:
+            raise RegistryClosedError(
+                f"the registry was closed before session {origin.session_id!r} was copied",
+                session_id=origin.session_id,
+            )
         if origin.image is not None:
             return await copy(origin)
         async with self._reading_of(origin.session_id):
             while True:
                 file = await self._directory.find(origin.session_id)
                 if file is None or file.path == origin.path:
-                    raise copying.vanished(origin)
+                    raise vanished(origin)
                 origin = origin._replace(path=file.path)
                 try:
                     return await copy(origin)
@@ -138,6 +146,9 @@ class Copies:
 
     async def aclose(self) -> None:
         """Wait for the copies that are being made, and for their threads."""
+        self._closed = True
+        while self._reading:
+            await self._changed()
         while self._running:
             await asyncio.wait(self._running)
         self._executor.shutdown()

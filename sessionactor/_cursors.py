@@ -56,7 +56,8 @@ def decode(text: str, order: Order) -> Cursor:
         InvalidValueError: it is none, or one of another order.
     """
     try:
-        packed = base64.b64decode(text.encode("ascii") + b"==", b"-_", validate=True)
+        padding = b"=" * (-len(text) % 4)
+        packed = base64.b64decode(text.encode("ascii") + padding, b"-_", validate=True)
         values = json.loads(packed[4:])
     except (ValueError, binascii.Error, RecursionError):
         _refuse(text)

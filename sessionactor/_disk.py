@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from sessionactor import _files as files
 from sessionactor import _names as names
@@ -27,6 +27,7 @@ from sessionactor._errors import (
     SessionExistsError,
     StorageError,
 )
+from sessionactor._inspecting import Checked, look_at
 from sessionactor._opening import Durability, Identity, Opening, newer_version, read_identity
 from sessionactor._ownership import Ownership
 from sessionactor._records import SessionFile
@@ -35,15 +36,6 @@ from sessionactor._scan import Scan, scan
 logger = logging.getLogger("sessionactor")
 
 _T = TypeVar("_T")
-
-
-class _Checked(NamedTuple):
-    """What looking at the files of some entries told."""
-
-    sessions: list[str]
-    newer: list[str]
-    gone: list[str]
-    identities: dict[str, Identity]
 
 
 class DiskDirectory:
@@ -322,12 +314,12 @@ class DiskDirectory:
     def _read(self) -> Scan:
         return scan(self._path, self._entries, self._ownership.foreign_changes())
 
-    async def _check(self, entries: list[str]) -> _Checked:
+    async def _check(self, entries: list[str]) -> Checked:
         """Look at the files of entries that nobody looked at yet, and drop what is foreign."""
         if not entries:
-            return _Checked([], [], [], {})
+            return Checked([], [], [], {})
         try:
-            checked = await self._run(self._look_at, entries)
+            checked = await self._run(look_at, self._path, entries, self._read_identity)
         except OSError as error:
             raise self._failed(error) from error
         self._verified.update(checked.sessions)
@@ -335,25 +327,6 @@ class DiskDirectory:
         for entry in checked.gone:
             if self._entries.get(names.part_of(entry)) == entry:
                 self._put(names.part_of(entry), None)
-        return checked
-
-    def _look_at(self, entries: list[str]) -> _Checked:
-        checked = _Checked([], [], [], {})
-        for entry in entries:
-            path = self._path / entry
-            kind = files.inspect(path)
-            if kind is files.Kind.SESSION:
-                if names.is_cut(entry):
-                    try:
-                        checked.identities[entry] = self._read_identity(path)
-                    except StorageError as error:
-                        logger.warning("left out: %s", error)
-                        continue
-                checked.sessions.append(entry)
-            elif kind is files.Kind.NEWER:
-                checked.newer.append(entry)
-            else:
-                checked.gone.append(entry)
         return checked
 
     def _read_identity(self, path: Path) -> Identity:

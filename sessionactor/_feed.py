@@ -117,10 +117,15 @@ class Feed:
             batch.append(queued)
         return batch
 
-    def done(self, batch: Sequence[Queued]) -> None:
-        """Take note that these, which are the first ones, are in."""
+    def done(self, batch: Sequence[Queued], behind: Collection[str] = ()) -> None:
+        """Take note that these, which are the first ones, are in.
+
+        `behind`: sessions that have to be read before what was told of them is in.
+        """
         for queued in batch:
             self._queue.popleft()
+            if queued.part in behind:
+                self._want(queued.part, queued.ticket)
             self._rows -= queued.rows
             self._bytes -= queued.size
             if self._newest.get(queued.part) == queued.ticket:
@@ -146,8 +151,10 @@ class Feed:
     def read_again(self, parts: Collection[str]) -> None:
         """Take note that there is more to read of these."""
         for part in parts:
-            ticket = self._reading.pop(part, self._ticket)
-            self._wanted[part] = min(ticket, self._wanted.get(part, ticket))
+            self._want(part, self._reading.pop(part, self._ticket))
+
+    def _want(self, part: str, ticket: int) -> None:
+        self._wanted[part] = min(ticket, self._wanted.get(part, ticket))
 
     async def arrival(self) -> None:
         """Wait until there is something to take in, or for `wake`."""

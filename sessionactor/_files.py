@@ -13,7 +13,7 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote
@@ -48,7 +48,8 @@ class Kind(enum.Enum):
 
 
 _open_here: Counter[tuple[int, int]] = Counter()
-_guard = threading.Lock()
+_guard = threading.Condition()
+_settling = threading.RLock()
 
 
 def inspect(path: Path) -> Kind:
@@ -76,6 +77,18 @@ def leave(key: tuple[int, int]) -> None:
         _open_here[key] -= 1
         if _open_here[key] <= 0:
             del _open_here[key]
+            _guard.notify_all()
+
+
+@contextlib.contextmanager
+def settling() -> Iterator[None]:
+    """Surround what opens a file beside its owner's connection, its first read included.
+
+    Not while files are removed or moved: that read makes a log where there is none, and one
+    beside a name that is just going would stay behind.
+    """
+    with _settling:
+        yield
 
 
 def uri(path: Path, mode: Literal["rw", "ro"] = "rw") -> str:
@@ -166,11 +179,12 @@ def size(path: Path) -> int:
 
 def remove(path: Path) -> bool:
     """Remove a session's files; whether there was one."""
-    remove_side_files(path)
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return False
+    with settling():
+        remove_side_files(path)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return False
     sync_directory(path.parent)
     return True
 
@@ -182,21 +196,26 @@ def move(old: Path, new: Path, session_id: str) -> None:
         SessionBusyError: it still has a log, because someone else reads it; nothing moved.
         FileExistsError: something has the new name; nothing moved.
     """
-    for _ in range(_LOOKS):
-        if not _has_side_files(old):
-            break
-        time.sleep(_PAUSE_S)  # most who read do so for a moment only
-        _tidy(old)
-    if _has_side_files(old):
-        raise SessionBusyError(
-            f"session {session_id!r} cannot be renamed while another process reads"
-            f" {old.name}; try again when it has closed the file",
-            session_id=session_id,
-        )
-    if os.path.lexists(new):
-        raise FileExistsError(f"{new.name} exists already")
-    remove_side_files(new)
-    os.rename(old, new)
+    with settling():
+        status = os.stat(old)
+        key = status.st_dev, status.st_ino
+        with _guard:  # what reads it here is soon done, and tidies its log up
+            _guard.wait_for(lambda: key not in _open_here, BUSY_TIMEOUT_S)
+        for _ in range(_LOOKS):
+            if not _has_side_files(old):
+                break
+            time.sleep(_PAUSE_S)  # most who read do so for a moment only
+            _tidy(old)
+        if _has_side_files(old):
+            raise SessionBusyError(
+                f"session {session_id!r} cannot be renamed while another process reads"
+                f" {old.name}; try again when it has closed the file",
+                session_id=session_id,
+            )
+        if os.path.lexists(new):
+            raise FileExistsError(f"{new.name} exists already")
+        remove_side_files(new)
+        os.rename(old, new)
     sync_directory(new.parent)
 
 

@@ -228,8 +228,7 @@ class Indexer:
         except Exception:
             self._feed.done(batch)  # again it would do the same
             raise
-        self._feed.want(fed.behind)
-        self._feed.done(batch)
+        self._feed.done(batch, fed.behind)
         self._has_dead = fed.has_dead
 
     async def _read_some(self) -> None:

@@ -16,7 +16,7 @@ from sessionactor import _loading as loading
 from sessionactor import _names as names
 from sessionactor import _schema as schema
 from sessionactor import _sql as sql
-from sessionactor._copying import Origin, Stopped
+from sessionactor._copying import Stopped
 from sessionactor._errors import (
     SchemaVersionError,
     SessionError,
@@ -24,6 +24,7 @@ from sessionactor._errors import (
     SessionNotFoundError,
     StorageError,
 )
+from sessionactor._takeover import Origin
 from sessionactor._times import now
 
 Durability: TypeAlias = Literal["full", "normal"]

@@ -88,6 +88,10 @@ CREATE TABLE turns(
     closed_at INTEGER,
     interrupted INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+CREATE TABLE origins(
+    message_id INTEGER PRIMARY KEY,
+    record TEXT NOT NULL
+);
 CREATE INDEX open_turns ON turns(opened_at) WHERE closed_at IS NULL;
 UPDATE session SET removed =
     max(high_water, (SELECT coalesce(max(id), 0) FROM messages)) - (SELECT count(*) FROM messages);

@@ -19,14 +19,13 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sessionactor import _names as names
-from sessionactor._activation import Activation, Surroundings
+from sessionactor._activation import Activation
 from sessionactor._capacity import Capacity
 from sessionactor._catalog import Catalog, NoCatalog
 from sessionactor._catalog_file import CatalogFile, MemoryCatalog, Place
 from sessionactor._changes import StoredInfo, StoredRow
 from sessionactor._commands import Rename, Stop
 from sessionactor._copies import Copies
-from sessionactor._copying import Origin
 from sessionactor._directory import Directory, MemoryDirectory
 from sessionactor._disk import DiskDirectory
 from sessionactor._errors import RegistryClosedError, SessionBusyError, StorageError
@@ -41,6 +40,8 @@ from sessionactor._requests import ReadImage, ReadInfo, Request
 from sessionactor._settings import Settings
 from sessionactor._sources import DiskSource, MemorySource
 from sessionactor._store import join_threads
+from sessionactor._surroundings import Surroundings
+from sessionactor._takeover import Origin
 from sessionactor._text import text_of
 
 _T = TypeVar("_T")

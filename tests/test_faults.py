@@ -185,6 +185,7 @@ async def test_a_file_system_that_fails_a_creation_leaves_nothing(
 ):
     async with registry:
         neighbour = await registry.start("other")
+        await neighbour.flush()  # the catalog is there
         before = sorted(os.listdir(directory))
 
         def fail(*args, **kwargs):
@@ -639,7 +640,7 @@ def test_a_disk_too_full_to_create_a_session_leaves_no_half_of_one(directory):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
 
     async def main():
-        async with SessionRegistry(sys.argv[1]) as registry:
+        async with SessionRegistry(sys.argv[1], catalog=False) as registry:
             await registry.start("other")
             before = sorted(os.listdir(sys.argv[1]))
             limit(5_000)

@@ -140,7 +140,8 @@ async def test_a_foreign_file_is_never_replaced_by_a_new_session(directory: Path
         assert state(directory) == before
         assert await registry.find("*") == []
         assert registry.statistics().active == 0
-    assert set(os.listdir(directory)) == {*entries, ".sessionactor.lock"}
+    ours = {".sessionactor.lock", ".sessionactor.catalog"}
+    assert set(os.listdir(directory)) == {*entries, *ours}
 
 
 async def test_sessions_live_beside_a_foreign_file_even_one_of_the_same_id(

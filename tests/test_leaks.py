@@ -71,11 +71,13 @@ async def settled() -> None:
 
 
 def side_files(directory: Path) -> list[str]:
-    """All files but sessions and the lock file."""
+    """All files but sessions, the lock file and the catalog."""
     return [
         path.name
         for path in directory.rglob("*")
-        if path.is_file() and path.suffix != ".db" and path.name != ".sessionactor.lock"
+        if path.is_file()
+        and path.suffix != ".db"
+        and path.name not in (".sessionactor.lock", ".sessionactor.catalog")
     ]
 
 
@@ -111,12 +113,14 @@ async def test_hundreds_of_sessions_hold_what_may_be_active_and_then_nothing(
                 assert registry.statistics().active <= 8
             for n in range(MANY):
                 assert len(await registry.session(f"s{n}").messages()) == 3
-        # At most a thread for each open session, and the two that read the directory.
-        assert most.threads - before.threads <= 8 + 2
-        # A file, its log and the log's index each; the lock file, and what a thread just opens.
-        assert most.descriptors - before.descriptors <= 8 * 3 + 6
-        # The supervisor, the sweeper, and those that are just going.
-        assert most.tasks - before.tasks <= 8 + 2 + 8
+        # At most a thread for each open session, the two that read the directory, and the two
+        # of the catalog.
+        assert most.threads - before.threads <= 8 + 2 + 2
+        # A file, its log and the log's index each, for the catalog twice; the lock file, and
+        # what a thread just opens.
+        assert most.descriptors - before.descriptors <= (8 + 2) * 3 + 6
+        # The supervisor, the sweeper, the catalog's two, and those that are just going.
+        assert most.tasks - before.tasks <= 8 + 4 + 8
 
 
 async def test_sessions_that_nobody_asks_hold_nothing_while_the_registry_is_open(
@@ -126,6 +130,7 @@ async def test_sessions_that_nobody_asks_hold_nothing_while_the_registry_is_open
         nothing_is_left(tmp_path),
         SessionRegistry(tmp_path / "x", idle_timeout_s=0.02) as registry,
     ):
+        await registry.sessions()  # the catalog is there
         await settled()
         idle = held()
         await use(registry, range(30))
@@ -134,7 +139,7 @@ async def test_sessions_that_nobody_asks_hold_nothing_while_the_registry_is_open
         await eventually(lambda: held().threads <= idle.threads + 2)
         await eventually(lambda: held().tasks == idle.tasks)
         assert held().descriptors <= idle.descriptors
-        assert side_files(tmp_path) == []
+        assert [name for name in side_files(tmp_path) if "catalog" not in name] == []
         assert len(await registry.session("s0").messages()) == 3
 
 
@@ -169,7 +174,8 @@ async def test_deleting_leaves_no_file(tmp_path: Path) -> None:
     async with SessionRegistry(tmp_path, max_active=8) as registry:
         await use(registry, range(50))
         await asyncio.gather(*(registry.delete(f"s{n}") for n in range(50)))
-        assert [path.name for path in tmp_path.iterdir()] == [".sessionactor.lock"]
+        names = {path.name for path in tmp_path.iterdir()}
+        assert {name for name in names if not name.startswith(".sessionactor.")} == set()
         assert await registry.find("*") == []
 
 
@@ -240,6 +246,7 @@ async def test_refusals_leave_nothing(tmp_path: Path) -> None:
         (place / "foreign_file.db").write_bytes(b"not a session" * 100)
         await registry.start("mine")
         async with SessionRegistry(place) as another:
+            await another.sessions()  # the catalog is there
             settled_at = held()
             for _ in range(20):
                 assert isinstance(await failure(another.start("mine")), SessionOwnedError)
@@ -315,6 +322,23 @@ async def test_cancelled_callers_leave_nothing(place: Path | None) -> None:
         for session in sessions:
             assert await registry.stop(session.session_id) in (True, False)
         assert registry.statistics().queued == 0
+
+
+async def test_copies_leave_nothing(place: Path | None, tmp_path: Path) -> None:
+    async with nothing_is_left(place), SessionRegistry(place, max_active=3) as registry:
+        await use(registry, range(5))
+        sessions = [registry.session(f"s{n}") for n in range(5)]
+        for number, session in enumerate(sessions):
+            calls = [
+                *(asyncio.ensure_future(session.fork(before=n)) for n in range(5)),
+                *(asyncio.ensure_future(session.backup(tmp_path / "backup")) for _ in range(3)),
+                asyncio.ensure_future(session.compact()),
+            ]
+            for _ in range(number * 3):
+                await asyncio.sleep(0)
+            calls[number].cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+            (tmp_path / "backup").unlink(missing_ok=True)
 
 
 async def test_no_lock_is_left(tmp_path: Path) -> None:

@@ -228,17 +228,21 @@ class EditingContract(Scenarios):
         assert await session.append("a", says("next"), expected_head=6) == 8
         async with session.batch() as batch:
             batch.truncate_from(6)
-            batch.extend("a", [says(9), says(10)])
+            batch.extend("a", [says(9), says(10), says(11)])
+            batch.truncate_from(11)
+            batch.update(8, says("gone"))
             batch.remove([10])
             batch.update(8, says("gone"))
             batch.remove([5, 8, 10])
             batch.clear()
-            batch.append("a", says(11))
+            batch.append("a", says(12))
             batch.clear()
             batch.clear()
             batch.update_last(says("nothing"))
             batch.remove_last()
-        assert batch.results == [2, [9, 10], 1, False, 1, 2, 11, 1, 0, False, False]
+        assert batch.results == [
+            2, [9, 10, 11], 1, False, 1, False, 1, 2, 12, 1, 0, False, False,
+        ]  # fmt: skip
         assert (await session.info()).message_count == 0
 
     @in_session

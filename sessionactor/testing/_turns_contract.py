@@ -98,6 +98,12 @@ class TurnsContract(Scenarios):
                 batch.append("a", says("fine"))
                 batch.append("a", says("late"), turn="t")
 
+        async def after_its_end_in_a_batch() -> None:
+            async with session.batch() as batch:
+                batch.append("a", says("fine"), turn="t2")
+                batch.discard_turn("t2")
+                batch.append("a", says("late"), turn="t2")
+
         revision = await session.revision()
         for call in (
             again(),
@@ -110,6 +116,7 @@ class TurnsContract(Scenarios):
             error = await raised(call)
             assert isinstance(error, TurnClosedError)
             assert (error.turn_id, error.session_id) == ("t", session.session_id)
+        assert isinstance(await raised(after_its_end_in_a_batch()), TurnClosedError)
         assert await turn.append(says(1), key="k") == 1  # it happened before the end
         assert (await session.revision(), said(await session.messages())) == (revision, [1])
 

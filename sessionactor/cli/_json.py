@@ -29,7 +29,8 @@ def plain(value: Any) -> Any:
     """A value as JSON can hold it.
 
     Times become ISO 8601 text, paths text, sets and tuples arrays, keys text, `bytes`
-    `{"$bytes": <base64>}`, integers of thousands of digits `{"$int": <hex>}`, and what is no number text: `"NaN"`, `"Infinity"`, `"-Infinity"`.
+    `{"$bytes": <base64>}`, integers of thousands of digits `{"$int": <hex>}`, and what is no
+    number text: `"NaN"`, `"Infinity"`, `"-Infinity"`.
     """
     if value is None or isinstance(value, str | bool):
         return value

@@ -11,9 +11,12 @@ import json
 import math
 from collections.abc import Mapping, Set
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sessionactor import Event
+
+_MANY_BITS: Final = 10_000
+"""Of an integer that neither Python nor other programs read in decimal."""
 
 
 def encoded(value: Any) -> str:
@@ -26,10 +29,13 @@ def plain(value: Any) -> Any:
     """A value as JSON can hold it.
 
     Times become ISO 8601 text, paths text, sets and tuples arrays, keys text, `bytes`
-    `{"$bytes": <base64>}`, and what is no number text: `"NaN"`, `"Infinity"`, `"-Infinity"`.
+    `{"$bytes": <base64>}`, integers of thousands of digits `{"$int": <hex>}`, and what is no
+    number text: `"NaN"`, `"Infinity"`, `"-Infinity"`.
     """
-    if value is None or isinstance(value, str | bool | int):
+    if value is None or isinstance(value, str | bool):
         return value
+    if isinstance(value, int):
+        return value if value.bit_length() < _MANY_BITS else {"$int": hex(value)}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         value = value._asdict()
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):

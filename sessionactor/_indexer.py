@@ -228,7 +228,8 @@ class Indexer:
         self._feed.want(wanted)
         self._total = self._feed.left
         self._has_dead = True
-        self._begun.set_result(None)
+        if not self._anew:  # else it is to be made anew since
+            self._begun.set_result(None)
 
     async def _take_in(self) -> None:
         batch = self._feed.batch(self._place.slice_rows)
@@ -266,9 +267,17 @@ class Indexer:
             raise
         self._feed.read_again(again)
         self._feed.read_done(parts)
-        if self._progress is not None:
-            self._total = max(self._total, self._feed.left)
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        if self._progress is None:
+            return
+        self._total = max(self._total, self._feed.left)
+        try:
             self._progress(self._total - self._feed.left, self._total)
+        except Exception:
+            logger.exception("what is told of the progress of a rebuild failed")
+            self._progress = None
 
     async def _read(self) -> _Slice | None:
         parts = self._feed.read(_READ_SESSIONS)

@@ -18,7 +18,7 @@ import msgpack
 
 Message: TypeAlias = dict[str, Any]
 
-THIRD, HUNDREDTH, THOUSANDTH = "refund", "upgrade", "lounge"
+THIRD, OTHER_THIRD, HUNDREDTH, THOUSANDTH = "refund", "voucher", "upgrade", "lounge"
 JAPANESE = "東京行きの便は遅れています"
 
 CONVERSATIONS = Path(__file__).parents[2] / "shared/data/airline-conversations.jsonl"
@@ -37,8 +37,8 @@ def message_of(size: int) -> Message:
 def varied(count: int, size: int = 300) -> Iterator[Message]:
     """Messages of about so many bytes, of 20,000 words as frequent as in a language.
 
-    Every third one has the word `THIRD`, one in a hundred `HUNDREDTH`, one in a thousand
-    `THOUSANDTH` and some Japanese; each has its own number for a word.
+    Every third one has the word `THIRD`, the ones after them `OTHER_THIRD`, one in a hundred
+    `HUNDREDTH`, one in a thousand `THOUSANDTH` and some Japanese; each has its own number.
     """
     chance = random.Random(size)
     syllables = [first + last for first in "bdfgklmnprstvz" for last in "aeiou"]
@@ -54,6 +54,7 @@ def _text(
 ) -> str:
     rare = [
         *([THIRD] if number % 3 == 0 else []),
+        *([OTHER_THIRD] if number % 3 == 1 else []),
         *([HUNDREDTH] if number % 100 == 0 else []),
         *([THOUSANDTH, JAPANESE] if number % 1000 == 0 else []),
     ]

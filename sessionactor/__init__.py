@@ -9,13 +9,15 @@ How a request travels, each layer importing only what stands above it:
     cursors, catalog_events, catalog_rows,
     catalog_schema                                     pure
     files, ownership, sql, loading, reading, dumping,
-    chapters, copying, opening, content, store,
-    directory, scan, disk, settings,
-    catalog_docs, catalog_writing, catalog_sql,
-    catalog_queries, catalog_file, feed, indexer,
-    sources, catalog                                   what touches the disk
+    chapters, takeover, copying, opening, content,
+    store, directory, scan, inspecting, disk, looking,
+    read_only, settings, catalog_docs,
+    catalog_writing, catalog_sql, catalog_queries,
+    catalog_file, feed, indexer, sources, catalog,
+    read_only_catalog                                  what touches the disk
     mailbox, pace, hub                                 the queue in front, the log behind an actor
-    actor, capacity, copies, commands, activation      one session in use
+    actor, capacity, copies, commands, surroundings,
+    activation                                         one session in use
     arguments, batch, subscription, handle, browsing,
     editing, turns, session                            the handle: it knows whom to ask
     supervisor, queries, finding, registry             where all of them meet

@@ -9,19 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
 
 from sessionactor._actor import Actor, is_ending
-from sessionactor._capacity import Capacity
-from sessionactor._catalog import Catalog, NoCatalog
+from sessionactor._changes import StateName
 from sessionactor._commands import Delete, Expire, Fork, Rename, Start, Stop
-from sessionactor._copies import Copies
-from sessionactor._copying import Origin
 from sessionactor._deciding import Decision
-from sessionactor._directory import Directory
 from sessionactor._errors import (
     RegistryClosedError,
     SessionError,
@@ -29,43 +24,14 @@ from sessionactor._errors import (
     SessionNotFoundError,
     StorageError,
 )
-from sessionactor._hub import Hub
 from sessionactor._mailbox import Envelope, Mailbox
-from sessionactor._opening import Durability
 from sessionactor._records import SessionFile
 from sessionactor._requests import SetName, Write
-from sessionactor._store import OpenStore, Store
+from sessionactor._store import Store
+from sessionactor._surroundings import Surroundings
+from sessionactor._takeover import Origin
 
 logger = logging.getLogger("sessionactor")
-
-
-@dataclass
-class Counters:
-    """What a registry counts."""
-
-    activations: int = 0
-    passivations: int = 0
-    requests: int = 0
-    commits: int = 0
-    crashes: int = 0
-
-
-@dataclass
-class Surroundings:
-    """What all the activations of a registry share."""
-
-    directory: Directory
-    open_store: OpenStore
-    durability: Durability
-    capacity: Capacity
-    copies: Copies
-    hub: Hub
-    catalog: Catalog | NoCatalog
-    token: str
-    """Says whose `running` is stored."""
-    running: set[str] = field(default_factory=set)
-    """Sessions that this registry runs: it stays their owner while they are passivated."""
-    counters: Counters = field(default_factory=Counters)
 
 
 class Activation:
@@ -151,7 +117,10 @@ class Activation:
             info = store.info()
             self._around.catalog.committed(self.session_id, self._revision, decision.steps, info)
             self._revision = info.revision
-        if decision.state.status.state == "running":
+        self._note_running(decision.state.status.state)
+
+    def _note_running(self, state: StateName) -> None:
+        if state == "running":
             self._around.running.add(self.session_id)
         else:
             self._around.running.discard(self.session_id)
@@ -326,8 +295,7 @@ class Activation:
         info = self._store.info()
         self._revision = info.revision
         around.catalog.opened(info)
-        if info.state != "running":
-            around.running.discard(self.session_id)
+        self._note_running(info.state)
         around.hub.opened(self.session_id, info.revision, created=create)
 
     async def _close(self, *, release: bool = True, deleting: bool = False) -> None:

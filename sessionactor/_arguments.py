@@ -161,9 +161,12 @@ class Arguments:
 
     def since(self, value: int | None) -> int | None:
         """A revision, or nothing."""
-        if value is not None and self._integer("since", value) < 0:
+        if value is None:
+            return None
+        revision = self._integer("since", value)
+        if revision < 0:
             raise self._value_error(f"since={value} is no revision: those begin at 0")
-        return value
+        return revision
 
     def cursor(self, value: object) -> int:
         """A cursor between chapters."""

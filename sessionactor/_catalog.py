@@ -119,19 +119,19 @@ class Catalog:
             InvalidValueError: the cursor is none of this order.
             StorageError: the disk fails.
         """
-        return await self._ask(partial(queries.sessions, asked, self._is_live))
+        return await self.ask(partial(queries.sessions, asked, self._is_live))
 
     async def search(self, asked: Search) -> list[SearchHit]:
         """The messages, or sessions, that a search finds; raises `StorageError`."""
-        return await self._ask(partial(queries.search, asked))
+        return await self.ask(partial(queries.search, asked))
 
     async def children(self, parent: str) -> list[Child]:
         """The rows whose parent that is; raises `StorageError`."""
-        return await self._ask(partial(queries.children, parent))
+        return await self.ask(partial(queries.children, parent))
 
     async def running(self) -> list[StoredInfo]:
         """The sessions that run now, the longest running first; raises `StorageError`."""
-        return await self._ask(partial(queries.running, self._is_live))
+        return await self.ask(partial(queries.running, self._is_live))
 
     async def rebuild(self, progress: Progress | None = None) -> None:
         """Make it anew and read all sessions; `progress` is told how many of how many.
@@ -146,7 +146,8 @@ class Catalog:
         if self._works:
             self._feed.put(event)
 
-    async def _ask(self, procedure: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def ask(self, procedure: Callable[[sqlite3.Connection], _T]) -> _T:
+        """What a procedure finds in it; raises `StorageError`."""
         self._begin()
         for _ in range(_ATTEMPTS):
             begun = await self._indexer.up_to_date()

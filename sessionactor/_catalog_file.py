@@ -268,7 +268,9 @@ class MemoryCatalog:
 
     slice_rows = 128
 
-    def __init__(self) -> None:
+    def __init__(self, image: bytes | None = None) -> None:
+        self._image = image
+        """Of a catalog to begin with."""
         self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> None:
@@ -276,7 +278,11 @@ class MemoryCatalog:
             self._connection = sqlite3.connect(
                 ":memory:", isolation_level=None, check_same_thread=False
             )
-            schema.create(self._connection)
+            image, self._image = self._image, None
+            if image is None:
+                schema.create(self._connection)
+            else:
+                self._connection.deserialize(image)
 
     async def write(self, procedure: Callable[[sqlite3.Connection], _T]) -> _T:
         if self._connection is None:

@@ -66,14 +66,7 @@ def reconcile(
     exists: Callable[[str], bool], listing: Mapping[str, Listed], connection: sqlite3.Connection
 ) -> list[str]:
     """Compare with a directory: remove what it has not, and tell what has to be read."""
-    known = connection.execute(_ENTRIES).fetchall()
-    entries = {part: entry for part, entry, _ in known}
-    wanted = {part for part, _, stale in known if stale and part in listing}
-    for part, (entry, left_open) in listing.items():
-        if left_open or entries.get(part) != entry:
-            wanted.add(part)
-    missing = [part for part in entries if part not in listing and not exists(entries[part])]
-    marked = [part for part in wanted if part in entries]
+    wanted, marked, missing = compare(exists, listing, connection)
     if missing or marked:
         with _writing(_no_text, {}, exists, connection) as writing:
             # Reading a file closes it: it is remembered that what it said is not in yet.
@@ -81,6 +74,34 @@ def reconcile(
             for part in missing:
                 writing.drop_part(part)
     return sorted(wanted)
+
+
+class Compared(NamedTuple):
+    """How a catalog differs from a directory; id parts."""
+
+    wanted: set[str]
+    """To be read."""
+    marked: list[str]
+    """Those of them that are in the catalog."""
+    missing: list[str]
+    """In the catalog, but not in the directory."""
+
+
+def compare(
+    exists: Callable[[str], bool], listing: Mapping[str, Listed], connection: sqlite3.Connection
+) -> Compared:
+    """Compare with a directory; changes nothing."""
+    known = connection.execute(_ENTRIES).fetchall()
+    entries = {part: entry for part, entry, _ in known}
+    wanted = {part for part, _, stale in known if stale and part in listing}
+    for part, (entry, left_open) in listing.items():
+        if left_open or entries.get(part) != entry:
+            wanted.add(part)
+    return Compared(
+        wanted,
+        [part for part in wanted if part in entries],
+        [part for part in entries if part not in listing and not exists(entries[part])],
+    )
 
 
 def missing(
@@ -132,4 +153,14 @@ def _no_text(message: object) -> str:
     return ""
 
 
-__all__ = ["Fed", "feed", "missing", "purge_some", "reconcile", "refill", "revisions"]
+__all__ = [
+    "Compared",
+    "Fed",
+    "compare",
+    "feed",
+    "missing",
+    "purge_some",
+    "reconcile",
+    "refill",
+    "revisions",
+]

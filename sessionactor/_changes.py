@@ -157,6 +157,8 @@ class WholeRow(NamedTuple):
     """The session's revision when it was inserted; of a row never updated, its own."""
     digest: bytes | None
     """Of its key's first use, where the row was updated since: else its message gives it."""
+    origin: str | None = None
+    """What another system knew of it that a row has no place for: JSON."""
 
 
 class StoredTurn(NamedTuple):
@@ -193,10 +195,11 @@ class Restored(NamedTuple):
 
 
 class RestoreHistory(NamedTuple):
-    """Note turns, and removals that took place before any row was restored."""
+    """Note turns, removals that took place before any row was restored, and origins of rows."""
 
     turns: tuple[StoredTurn, ...]
     removals: tuple[RemoveRows, ...]
+    origins: tuple[tuple[int, str], ...]
     revision: int
 
 
@@ -240,7 +243,7 @@ class StoredInfo(NamedTuple):
     token: str | None
     """Of the registry whose `running` it is: another one's is an interrupted one."""
     parent: str | None
-    """The message that it was forked before: `"<session id>/<db_id>"`."""
+    """Of a fork, the newest message that it took over: `"<session id>/<db_id>"`; 0 for none."""
     high_water: int
     revision: int
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sessionactor._copying import Origin
 from sessionactor._mailbox import Command
+from sessionactor._takeover import Origin
 
 
 @dataclass(frozen=True, slots=True)

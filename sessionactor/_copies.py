@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
@@ -17,15 +16,17 @@ import anyio
 
 from sessionactor import _copying as copying
 from sessionactor import _files as files
-from sessionactor._copying import Origin
+from sessionactor import _looking as looking
 from sessionactor._directory import Directory
 from sessionactor._errors import (
+    RegistryClosedError,
     SessionBusyError,
     SessionError,
     SessionNotFoundError,
     StorageError,
     TargetExistsError,
 )
+from sessionactor._takeover import Origin, vanished
 
 _T = TypeVar("_T")
 
@@ -43,20 +44,27 @@ class Copies:
         self._change: asyncio.Future[None] | None = None
         self._executor = ThreadPoolExecutor(_THREADS, "sessionactor-copies")
         self._running: set[asyncio.Future[object]] = set()
+        self._closed = False
 
     async def make(self, origin: Origin, copy: Callable[[Origin], Awaitable[_T]]) -> _T:
         """Have a copy made of a session, which may be stopped, renamed or deleted meanwhile.
 
         Raises:
             SessionNotFoundError: it is gone.
+            RegistryClosedError: the registry closes.
         """
+        if self._closed:
+            raise RegistryClosedError(
+                f"the registry was closed before session {origin.session_id!r} was copied",
+                session_id=origin.session_id,
+            )
         if origin.image is not None:
             return await copy(origin)
         async with self._reading_of(origin.session_id):
             while True:
                 file = await self._directory.find(origin.session_id)
                 if file is None or file.path == origin.path:
-                    raise copying.vanished(origin)
+                    raise vanished(origin)
                 origin = origin._replace(path=file.path)
                 try:
                     return await copy(origin)
@@ -73,8 +81,11 @@ class Copies:
         """
         files.check_path(path, origin.session_id)
 
+        # A connection that may write would tidy the log up, as an owner does.
+        look = looking.look if self._directory.read_only else None
+
         async def copy(origin: Origin) -> None:
-            await self._run(partial(copying.back_up, origin, path))
+            await self._run(lambda stopped: copying.back_up(origin, path, stopped, look))
 
         where = f"session {origin.session_id!r} cannot be backed up to {path}"
         try:
@@ -135,6 +146,9 @@ class Copies:
 
     async def aclose(self) -> None:
         """Wait for the copies that are being made, and for their threads."""
+        self._closed = True
+        while self._reading:
+            await self._changed()
         while self._running:
             await asyncio.wait(self._running)
         self._executor.shutdown()

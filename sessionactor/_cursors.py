@@ -56,8 +56,8 @@ def decode(text: str, order: Order) -> Cursor:
         InvalidValueError: it is none, or one of another order.
     """
     try:
-        padded = text + "=" * (-len(text) % 4)
-        packed = base64.b64decode(padded.encode("ascii"), b"-_", validate=True)
+        padding = b"=" * (-len(text) % 4)
+        packed = base64.b64decode(text.encode("ascii") + padding, b"-_", validate=True)
         values = json.loads(packed[4:])
     except (ValueError, binascii.Error, RecursionError):
         _refuse(text)

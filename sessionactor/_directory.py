@@ -15,11 +15,26 @@ from sessionactor._opening import Durability, Opening
 from sessionactor._records import SessionFile
 
 
+class Followed(Protocol):
+    """Those who follow sessions."""
+
+    def followed(self) -> list[str]:
+        """The sessions that somebody follows."""
+
+    def missed(self, session_id: str) -> None:
+        """Tell that something may have happened to a session."""
+
+    def deleted(self, session_id: str) -> None:
+        """Tell that a session is gone."""
+
+
 class Directory(Protocol):
     """What the registry needs of the place where its sessions live."""
 
     in_memory: bool
     """Whether sessions have no files."""
+    read_only: bool
+    """Whether others own the sessions, and may change them at any time."""
 
     async def open(self) -> None:
         """Get ready."""
@@ -82,11 +97,15 @@ class Directory(Protocol):
     async def rename(self, session_id: str, name: str) -> None:
         """Give a closed session another name."""
 
+    async def watch(self, followed: Followed) -> None:
+        """Tell what others do to sessions: where this owns none, until it is cancelled."""
+
 
 class MemoryDirectory:
     """Sessions without files: what a store closes with is kept, as bytes, until deleted."""
 
     in_memory = True
+    read_only = False
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -160,6 +179,9 @@ class MemoryDirectory:
 
     async def rename(self, session_id: str, name: str) -> None:
         self._names[session_id] = name
+
+    async def watch(self, followed: Followed) -> None:
+        return None
 
     def _all(self) -> list[SessionFile]:
         return [SessionFile(None, session_id, name) for session_id, name in self._names.items()]

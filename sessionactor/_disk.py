@@ -16,17 +16,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from sessionactor import _files as files
 from sessionactor import _names as names
 from sessionactor._catalog_events import Listed
-from sessionactor._directory import matching
+from sessionactor._directory import Followed, matching
 from sessionactor._errors import (
     SessionError,
     SessionExistsError,
     StorageError,
 )
+from sessionactor._inspecting import Checked, look_at
 from sessionactor._opening import Durability, Identity, Opening, newer_version, read_identity
 from sessionactor._ownership import Ownership
 from sessionactor._records import SessionFile
@@ -37,19 +38,11 @@ logger = logging.getLogger("sessionactor")
 _T = TypeVar("_T")
 
 
-class _Checked(NamedTuple):
-    """What looking at the files of some entries told."""
-
-    sessions: list[str]
-    newer: list[str]
-    gone: list[str]
-    identities: dict[str, Identity]
-
-
 class DiskDirectory:
     """A directory of session files; blocking work runs in `executor`."""
 
     in_memory = False
+    read_only = False
     _ownership: Ownership
     _scan: Scan
 
@@ -69,8 +62,7 @@ class DiskDirectory:
     async def open(self) -> None:
         files.check_path(self._path / names.file_name("x", "x"))
         try:
-            await self._run(lambda: self._path.mkdir(parents=True, exist_ok=True))
-            self._ownership = await self._run(Ownership, self._path)
+            self._ownership = await self._run(self._get_ready)
             try:
                 await self._run(self._ownership.remove_drafts)
                 self._take(await self._run(self._read))
@@ -79,6 +71,10 @@ class DiskDirectory:
                 raise
         except OSError as error:
             raise self._failed(error) from error
+
+    def _get_ready(self) -> Ownership:
+        self._path.mkdir(parents=True, exist_ok=True)
+        return Ownership(self._path)
 
     async def aclose(self) -> None:
         if self._scanning is not None:
@@ -251,6 +247,9 @@ class DiskDirectory:
                 ) from error
         self._verified.add(self._place(new))
 
+    async def watch(self, followed: Followed) -> None:
+        return None
+
     def _drop_if_missing(self, entry: str | None) -> bool:
         """Take an entry out of the index whose file went by other hands."""
         if entry is None or os.path.lexists(self._path / entry):
@@ -315,12 +314,12 @@ class DiskDirectory:
     def _read(self) -> Scan:
         return scan(self._path, self._entries, self._ownership.foreign_changes())
 
-    async def _check(self, entries: list[str]) -> _Checked:
+    async def _check(self, entries: list[str]) -> Checked:
         """Look at the files of entries that nobody looked at yet, and drop what is foreign."""
         if not entries:
-            return _Checked([], [], [], {})
+            return Checked([], [], [], {})
         try:
-            checked = await self._run(self._look_at, entries)
+            checked = await self._run(look_at, self._path, entries, self._read_identity)
         except OSError as error:
             raise self._failed(error) from error
         self._verified.update(checked.sessions)
@@ -330,24 +329,8 @@ class DiskDirectory:
                 self._put(names.part_of(entry), None)
         return checked
 
-    def _look_at(self, entries: list[str]) -> _Checked:
-        checked = _Checked([], [], [], {})
-        for entry in entries:
-            path = self._path / entry
-            kind = files.inspect(path)
-            if kind is files.Kind.SESSION:
-                if names.is_cut(entry):
-                    try:
-                        checked.identities[entry] = read_identity(path)
-                    except StorageError as error:
-                        logger.warning("left out: %s", error)
-                        continue
-                checked.sessions.append(entry)
-            elif kind is files.Kind.NEWER:
-                checked.newer.append(entry)
-            else:
-                checked.gone.append(entry)
-        return checked
+    def _read_identity(self, path: Path) -> Identity:
+        return read_identity(path)
 
     def _matching(self, pattern: str, entries: list[str]) -> list[SessionFile]:
         found = []

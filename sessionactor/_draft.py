@@ -80,7 +80,6 @@ class Draft:
         self._look_up = look_up
         self._keys: dict[str, StoredKey] = {}
         self._own: dict[int, StoredRow] = {}  # rows of this group, in order
-        self._updated: dict[int, StoredRow] = {}  # stored rows as they will be
         self._gone: set[int] = set()  # stored rows that will be removed, of those …
         self._kept_below = state.high_water + 1  # … below this: from here on all will be
         self._closed: set[str] = set()
@@ -105,8 +104,8 @@ class Draft:
         copy = Draft(self.state, self.now, self._look_up)
         copy.steps = self.steps.copy()
         copy._keys, copy._own = self._keys.copy(), self._own.copy()
-        copy._updated, copy._gone = self._updated.copy(), self._gone.copy()
-        copy._kept_below, copy._closed = self._kept_below, self._closed.copy()
+        copy._gone, copy._kept_below = self._gone.copy(), self._kept_below
+        copy._closed = self._closed.copy()
         return copy
 
     def step(self, step: Step) -> None:
@@ -152,11 +151,11 @@ class Draft:
         self._inserts.keys.append(key)
 
     def row(self, db_id: int) -> StoredRow | None:
-        """A row as it will be."""
+        """A row, if it will be there; its message may be an older one."""
         own = self._own.get(db_id)
         if own is not None or db_id >= self._kept_below or db_id in self._gone:
             return own
-        return self._updated.get(db_id) or self._look_up.row(db_id)
+        return self._look_up.row(db_id)
 
     def newest(self, agent_id: str | None = None) -> int:
         """The newest row's id, of that agent; 0 where there is none."""
@@ -172,9 +171,7 @@ class Draft:
 
     def update(self, row: StoredRow, data: bytes) -> None:
         """Store another message in a row, given as it is."""
-        row = (*row[:2], data, *row[3:9], self.revision, self.now)
-        (self._own if row[0] in self._own else self._updated)[row[0]] = row
-        self.step(UpdateRow(row))
+        self.step(UpdateRow((*row[:2], data, *row[3:9], self.revision, self.now)))
         self.rewritten_at = self.revision
 
     def restore_row(self, row: StoredRow, inserted_revision: int) -> None:
@@ -185,16 +182,19 @@ class Draft:
         self.rewritten_at = max(self.rewritten_at, row[9])
 
     def restore_history(
-        self, turns: tuple[StoredTurn, ...], removals: tuple[RemoveRows, ...]
+        self,
+        turns: tuple[StoredTurn, ...],
+        removals: tuple[RemoveRows, ...],
+        origins: tuple[tuple[int, str], ...],
     ) -> None:
-        """Note turns, those that did not end as interrupted ones, and removals of the past."""
+        """Note turns, open ones as interrupted, removals of the past, and origins of rows."""
         self.turns += tuple(
             OpenTurn(turn_id, agent_id, opened_at, interrupted=True)
             for turn_id, agent_id, opened_at, closed_at in turns
             if closed_at is None
         )
         self.rewritten_at = max(self.rewritten_at, *(one.revision for one in removals), 0)
-        self.step(RestoreHistory(turns, removals, self.revision))
+        self.step(RestoreHistory(turns, removals, origins, self.revision))
 
     def finish_restoring(self, restored: Restored) -> None:
         """Be what the restored session was."""
@@ -292,7 +292,8 @@ class Draft:
 
     def begin_turn(self, turn_id: str, agent_id: str) -> None:
         """Begin a turn, and be running."""
-        turn = OpenTurn(turn_id, agent_id, self.now)
+        opened_at = max([self.now, *(turn.opened_at + 1 for turn in self.turns)])  # for the order
+        turn = OpenTurn(turn_id, agent_id, opened_at)
         self.turns += (turn,)
         self.step(BeginTurn(turn, self.revision))
         self.settle()

@@ -35,7 +35,8 @@ KEYS: Final = (
 )
 WHOLE_ROWS: Final = (
     f"SELECT {COLUMNS}, coalesce(first_revision, revision), CASE WHEN updated_at IS NULL THEN NULL"
-    " ELSE (SELECT digest FROM keys WHERE keys.key = messages.key) END"
+    " ELSE (SELECT digest FROM keys WHERE keys.key = messages.key) END,"
+    " (SELECT record FROM origins WHERE message_id = id)"
     " FROM messages WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
 )
 
@@ -84,7 +85,7 @@ def read_whole_rows(
     rows: list[WholeRow] = []
     size = 0
     for row in _rows((read.after, read.before, limit), connection):
-        rows.append(WholeRow(row[:11], row[11], row[12]))
+        rows.append(WholeRow(row[:11], *row[11:]))
         size += sys.getsizeof(row[2])
         if size >= most_bytes or len(rows) == limit:
             rest = read._replace(after=row[0], goes_on=True)

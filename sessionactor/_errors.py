@@ -54,7 +54,7 @@ class SessionOwnedError(SessionError):
 
 
 class SessionBusyError(SessionError):
-    """A foreign reader holds the session's files open, so they cannot be moved now."""
+    """Not now: a foreign reader holds the session's files open, or it is being imported."""
 
 
 class SessionCrashedError(SessionError):

@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import sqlite3
 import stat
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote
 
 from sessionactor import _names as names
@@ -25,6 +27,13 @@ MAX_PATH_BYTES: Final = 512 - len("-journal")
 
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a connection waits for a lock that some other program holds on the file."""
+
+CLOCK_GRAIN_NS: Final = 50_000_000
+"""File systems stamp changes by a clock that ticks this rarely at worst."""
+
+_LOOKS: Final = 5
+_PAUSE_S: Final = 0.02
+"""How often, and how long, it is waited for those who read a file that is to be moved."""
 
 _MAGIC: Final = b"SQLite format 3\0"
 
@@ -39,7 +48,8 @@ class Kind(enum.Enum):
 
 
 _open_here: Counter[tuple[int, int]] = Counter()
-_guard = threading.Lock()
+_guard = threading.Condition()
+_settling = threading.RLock()
 
 
 def inspect(path: Path) -> Kind:
@@ -67,14 +77,26 @@ def leave(key: tuple[int, int]) -> None:
         _open_here[key] -= 1
         if _open_here[key] <= 0:
             del _open_here[key]
+            _guard.notify_all()
 
 
-def uri(path: Path) -> str:
+@contextlib.contextmanager
+def settling() -> Iterator[None]:
+    """Surround what opens a file beside its owner's connection, its first read included.
+
+    Not while files are removed or moved: that read makes a log where there is none, and one
+    beside a name that is just going would stay behind.
+    """
+    with _settling:
+        yield
+
+
+def uri(path: Path, mode: Literal["rw", "ro"] = "rw") -> str:
     """How SQLite is told to open a database that is there.
 
     A file that vanished meanwhile is an error then, not an empty database.
     """
-    return f"file:{quote(os.fsencode(path))}?mode=rw"
+    return f"file:{quote(os.fsencode(path))}?mode={mode}"
 
 
 def _inspect(path: Path) -> tuple[Kind, tuple[int, int]]:
@@ -157,11 +179,12 @@ def size(path: Path) -> int:
 
 def remove(path: Path) -> bool:
     """Remove a session's files; whether there was one."""
-    remove_side_files(path)
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return False
+    with settling():
+        remove_side_files(path)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return False
     sync_directory(path.parent)
     return True
 
@@ -173,17 +196,41 @@ def move(old: Path, new: Path, session_id: str) -> None:
         SessionBusyError: it still has a log, because someone else reads it; nothing moved.
         FileExistsError: something has the new name; nothing moved.
     """
-    if any(os.path.lexists(f"{old}{suffix}") for suffix in names.SIDE_FILES):
-        raise SessionBusyError(
-            f"session {session_id!r} cannot be renamed while another process reads"
-            f" {old.name}; try again when it has closed the file",
-            session_id=session_id,
-        )
-    if os.path.lexists(new):
-        raise FileExistsError(f"{new.name} exists already")
-    remove_side_files(new)
-    os.rename(old, new)
+    with settling():
+        status = os.stat(old)
+        key = status.st_dev, status.st_ino
+        with _guard:  # what reads it here is soon done, and tidies its log up
+            _guard.wait_for(lambda: key not in _open_here, BUSY_TIMEOUT_S)
+        for _ in range(_LOOKS):
+            if not _has_side_files(old):
+                break
+            time.sleep(_PAUSE_S)  # most who read do so for a moment only
+            _tidy(old)
+        if _has_side_files(old):
+            raise SessionBusyError(
+                f"session {session_id!r} cannot be renamed while another process reads"
+                f" {old.name}; try again when it has closed the file",
+                session_id=session_id,
+            )
+        if os.path.lexists(new):
+            raise FileExistsError(f"{new.name} exists already")
+        remove_side_files(new)
+        os.rename(old, new)
     sync_directory(new.parent)
+
+
+def _has_side_files(path: Path) -> bool:
+    return any(os.path.lexists(f"{path}{suffix}") for suffix in names.SIDE_FILES)
+
+
+def _tidy(path: Path) -> None:
+    """Let SQLite move the log of a closed session into its file, unless somebody reads it."""
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(uri(path), uri=True, timeout=0)) as connection,
+    ):
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def remove_side_files(path: Path) -> None:

@@ -227,7 +227,12 @@ class Finding:
         Args:
             older_than: Since their last activity.
             dry_run: Only tell which.
+
+        Raises:
+            ReadOnlyError: the registry is read-only, and this is no dry run.
         """
+        if not dry_run:
+            self._check_writable()
         before = now() - check_age(older_than)
         deleted: list[str] = []
         failed: dict[str, Exception] = {}
@@ -252,7 +257,11 @@ class Finding:
 
         Args:
             progress: Called with how many sessions have been read, of how many.
+
+        Raises:
+            ReadOnlyError: the registry is read-only.
         """
+        self._check_writable()
         supervisor = self._usable()
         await supervisor.ask_catalog(supervisor.catalog.rebuild(progress))
 
@@ -286,6 +295,9 @@ class Finding:
     _path: Path | None
 
     def _usable(self) -> Supervisor:
+        raise NotImplementedError
+
+    def _check_writable(self, session_id: str | None = None) -> None:
         raise NotImplementedError
 
 

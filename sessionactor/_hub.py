@@ -126,7 +126,9 @@ class Log:
 class Cursor:
     """A subscriber's place in a log."""
 
-    __slots__ = ("__weakref__", "_arrival", "_kept", "_log", "_next_kept", "place")
+    __slots__ = (
+        *("__weakref__", "_arrival", "_kept", "_kept_from", "_log", "_next_kept", "place"),
+    )
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -134,13 +136,14 @@ class Cursor:
         """What comes next; `None`: it lagged."""
         self._kept: Sequence[Entry] = ()
         self._next_kept = 0
+        self._kept_from: int | None = None
         self._arrival: asyncio.Future[None] | None = None
         log.cursors.add(self)
 
     @property
     def revision(self) -> int | None:
-        """The session's revision at this place; `None`: not known."""
-        return None if self.place is None else self.place.revision
+        """The session's revision before what comes next; `None`: not known."""
+        return self._kept_from if self.place is None else self.place.revision
 
     @property
     def lagged(self) -> bool:
@@ -202,6 +205,7 @@ class Cursor:
 
     def cut_off(self, kept: Sequence[Entry], start: int) -> None:
         """Have what there is so far, and then nothing."""
+        self._kept_from = self.revision
         self._kept, self._next_kept, self.place = kept, start, None
 
     def close(self) -> None:
@@ -291,7 +295,6 @@ class Hub:
         """End all logs."""
         for session_id in self.followed():
             self._end(session_id, "closed")
-        self._pace.close()
 
     def _end(self, session_id: str, kind: Kind) -> None:
         log = self._logs.pop(session_id, None)

@@ -228,7 +228,7 @@ class Indexer:
         self._feed.want(wanted)
         self._total = self._feed.left
         self._has_dead = True
-        if not self._anew:  # else it is to be made anew since
+        if not self._anew:  # or it is wanted anew since this began
             self._begun.set_result(None)
 
     async def _take_in(self) -> None:

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from sessionactor._changes import OpenTurn, State, Status, StoredInfo
 from sessionactor._sql import SAVE_STATE, SET_STATUS
+from sessionactor._times import LATEST
 
 IDENTITY: Final = "SELECT session_id, name FROM session"
 STATE: Final = (
@@ -14,6 +15,11 @@ STATE: Final = (
     " parent, high_water, revision, last_at, removed, state, turn_id, turn_started_at FROM session"
 )
 HEAD: Final = "SELECT id, inserted_at, revision FROM messages ORDER BY id DESC LIMIT 1"
+SOUND: Final = (
+    "SELECT inserted_at, revision FROM messages WHERE typeof(inserted_at) = 'integer'"
+    " AND inserted_at >= 0 AND inserted_at <= :latest AND typeof(revision) = 'integer'"
+    " ORDER BY id DESC LIMIT 1"
+)
 REMOVED_AT: Final = "SELECT revision FROM removals ORDER BY rowid DESC LIMIT 1"
 UPDATED_AT: Final = "SELECT max(revision) FROM messages WHERE updated_at IS NOT NULL"
 OPEN_TURNS: Final = (
@@ -44,6 +50,10 @@ def load(connection: sqlite3.Connection) -> Loaded:
     session_id, name, created_at, alias, channel, room, sender, token, parent, *rest = found
     high_water, revision, last_at, removed, *status = rest
     head, head_at, head_revision = connection.execute(HEAD).fetchone() or (0, 0, 0)
+    if not (type(head_revision) is int and type(head_at) is int and 0 <= head_at <= LATEST):
+        # A corrupt row is not to spoil the time and revision of what comes after it.
+        head_at, head_revision = connection.execute(SOUND, {"latest": LATEST}).fetchone() or (0, 0)
+        head_revision += 1
     (removed_at,) = connection.execute(REMOVED_AT).fetchone() or (0,)
     (updated_at,) = connection.execute(UPDATED_AT).fetchone()
     turns = connection.execute(OPEN_TURNS).fetchall()
@@ -76,6 +86,14 @@ def read_identity(connection: sqlite3.Connection) -> tuple[str, str]:
 def identify(session_id: str, name: str, revision: int, connection: sqlite3.Connection) -> None:
     """Store another id and name: the file was copied or renamed by hand."""
     connection.execute(IDENTIFY, (session_id, name, revision, revision))
+
+
+def interrupted(loaded: Loaded) -> Loaded:
+    """A session as it is to be seen whose `running` nobody owns."""
+    info, state = loaded
+    turns = tuple(turn._replace(interrupted=True) for turn in state.turns)
+    state = state._replace(status=state.status._replace(state="interrupted"), turns=turns)
+    return Loaded(info.at(state, None), state)
 
 
 def interrupt(state: State, connection: sqlite3.Connection) -> None:

@@ -23,7 +23,8 @@ from sessionactor._words import ADJECTIVES, NOUNS
 
 SUFFIX = ".db"
 LOG_SUFFIX = "-wal"
-SIDE_FILES = (LOG_SUFFIX, "-shm", "-journal")
+INDEX_SUFFIX = "-shm"
+SIDE_FILES = (LOG_SUFFIX, INDEX_SUFFIX, "-journal")
 LOCK_FILE = ".sessionactor.lock"
 DRAFT_SUFFIX = ".draft"
 CATALOG_FILE = ".sessionactor.catalog"

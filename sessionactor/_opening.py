@@ -16,7 +16,7 @@ from sessionactor import _loading as loading
 from sessionactor import _names as names
 from sessionactor import _schema as schema
 from sessionactor import _sql as sql
-from sessionactor._copying import Origin, Stopped
+from sessionactor._copying import Stopped
 from sessionactor._errors import (
     SchemaVersionError,
     SessionError,
@@ -24,6 +24,7 @@ from sessionactor._errors import (
     SessionNotFoundError,
     StorageError,
 )
+from sessionactor._takeover import Origin
 from sessionactor._times import now
 
 Durability: TypeAlias = Literal["full", "normal"]
@@ -112,7 +113,7 @@ class Connector:
             _create(opening, path, lambda: self._abandoned)
         kind, key = files.enter(path)
         if kind is not files.Kind.SESSION:
-            raise _not_a_session(kind, path, opening.session_id)
+            raise not_a_session(kind, path, opening.session_id)
         self._key = key
         return sqlite3.connect(
             files.uri(path),
@@ -149,7 +150,8 @@ def _create(opening: Opening, path: Path, stopped: Stopped) -> None:
         ) from error
 
 
-def _not_a_session(kind: files.Kind, path: Path, session_id: str) -> SessionError:
+def not_a_session(kind: files.Kind, path: Path, session_id: str) -> SessionError:
+    """The error for what is not a session of this version."""
     if kind is files.Kind.NEWER:
         return newer_version(path, session_id)
     return SessionNotFoundError(

@@ -80,7 +80,8 @@ def _update(draft: Draft, db_id: int, data: bytes, session_id: str) -> bool:
     row = draft.row(db_id)
     if row is None:
         return False
-    decoded([(*row[:2], _EMPTY, *row[3:])], "raise", session_id)  # all but what is replaced
+    kept = (*row[:2], _EMPTY, *row[3:9], 0, None)  # all but what is replaced
+    decoded([kept], "raise", session_id)
     draft.update(row, data)
     return True
 
@@ -164,7 +165,7 @@ def _restore(draft: Draft, part: Restore, session_id: str) -> None:
         )
     draft.revision -= 1  # it becomes what it was in the other session
     draft.set_status(Status("importing", part.mark, None))
-    for row, inserted_revision, _ in part.rows:
+    for row, inserted_revision, *_ in part.rows:
         draft.removed += row[0] - draft.high_water - 1
         draft.revision = max(draft.revision, row[9])
         if row[10] is None:
@@ -175,8 +176,9 @@ def _restore(draft: Draft, part: Restore, session_id: str) -> None:
         draft.keep_key(key)
     for revision, pairs in groupby(part.metadata, lambda pair: pair.revision):
         draft.step(MergeMetadata(tuple(pair[:2] for pair in pairs), revision))
-    if part.turns or part.removals:
-        draft.restore_history(part.turns, part.removals)
+    origins = tuple((row.row[0], row.origin) for row in part.rows if row.origin is not None)
+    if part.turns or part.removals or origins:
+        draft.restore_history(part.turns, part.removals, origins)
     if part.final is not None:
         draft.finish_restoring(part.final)
 

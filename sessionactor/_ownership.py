@@ -6,6 +6,8 @@ owner's pid. POSIX locks vanish when a process closes *any* descriptor of the fi
 registries of a process on one directory share one descriptor. Within the process, a table.
 
 The lock file's size counts the changes that anyone made to the set of session files.
+
+Who only reads makes no lock file and takes no lock, but can ask who holds one.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Final
 from sessionactor import _names as names
 from sessionactor._errors import SessionOwnedError
 
+_OWNING: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND
 _FIRST_BYTE: Final = 1 << 61  # far above any size of the file
 _CATALOG_BYTE: Final = _FIRST_BYTE - 1
 _LINUX: Final = struct.Struct("hhqqi4x")
@@ -30,13 +33,50 @@ _DARWIN: Final = struct.Struct("qqihh")
 
 
 class _LockFile:
-    """The process's one descriptor of a directory's lock file, and who holds what in it."""
+    """The process's descriptors of a directory's lock file, and who holds what in it.
+
+    One is for owners, one for those who only ask; both are closed when nobody uses them.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._path = path
+        self._open: dict[int, int] = {}
         self.users = 0
         self.owners: dict[str, Ownership] = {}
         self.replacing = threading.Lock()
+
+    def open(self, flags: int) -> int:
+        """The descriptor for owning, or for asking."""
+        if flags not in self._open:
+            self._open[flags] = os.open(self._path, flags, 0o644)
+        return self._open[flags]
+
+    @property
+    def descriptor(self) -> int:
+        """The one that locks are taken with."""
+        return self.open(_OWNING)
+
+    def holder(self, start: int) -> int | None:
+        """The process, another one than this, that holds the lock on a byte."""
+        try:
+            descriptor = self._open.get(_OWNING) or self.open(os.O_RDONLY)
+        except FileNotFoundError:
+            return None  # nobody ever owned anything here
+        if sys.platform == "darwin":
+            question = _DARWIN.pack(start, 1, 0, fcntl.F_WRLCK, os.SEEK_SET)
+            answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, question)
+            _, _, pid, kind, _ = _DARWIN.unpack(answer)
+        else:
+            question = _LINUX.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0)
+            answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, question)
+            kind, _, _, _, pid = _LINUX.unpack(answer)
+        return None if kind == fcntl.F_UNLCK else int(pid)
+
+    def close(self) -> None:
+        """Close all descriptors, which drops all locks."""
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
 
 
 _files: dict[tuple[int, int], _LockFile] = {}
@@ -51,12 +91,14 @@ class Ownership:
         status = os.stat(directory)
         self._place = (status.st_dev, status.st_ino)
         with _guard:
-            file = _files.get(self._place)
-            if file is None:
-                file = _files[self._place] = _LockFile(self._path)
-            file.users += 1
-            self._file = file
+            self._file = _files.get(self._place) or _LockFile(self._path)
+            self._get_ready()
+            self._file.users += 1
+            _files[self._place] = self._file
         self._own_changes = 0
+
+    def _get_ready(self) -> None:
+        self._file.open(_OWNING)
 
     def close(self) -> None:
         """Release everything; idempotent."""
@@ -68,7 +110,7 @@ class Ownership:
             self._file.users -= 1
             if not self._file.users:
                 del _files[self._place]
-                os.close(self._file.descriptor)
+                self._file.close()
 
     def claim(self, session_id: str) -> None:
         """Become the owner of a session, or stay it. Never blocks.
@@ -87,7 +129,8 @@ class Ownership:
             try:
                 fcntl.lockf(self._file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, start)
             except (BlockingIOError, PermissionError):
-                raise _owned(session_id, self._holder(start), "another process") from None
+                holder = self._file.holder(start) or 0  # it may just have gone
+                raise _owned(session_id, holder, "another process") from None
             self._file.owners[part] = self
 
     def release(self, session_id: str) -> None:
@@ -102,7 +145,7 @@ class Ownership:
         with _guard:
             if part in self._file.owners:
                 return os.getpid()
-            return self._holder(_byte(names.part_hash(part))) or None
+            return self._file.holder(_byte(names.part_hash(part)))
 
     @contextlib.contextmanager
     def replacing_catalog(self) -> Iterator[None]:
@@ -156,7 +199,9 @@ class Ownership:
             return [
                 entry
                 for entry, hashed in hashes.items()
-                if hashed is not None and hashed not in owned and not self._holder(_byte(hashed))
+                if hashed is not None
+                and hashed not in owned
+                and not self._file.holder(_byte(hashed))
             ]
 
     def _unlock(self, part: str) -> None:
@@ -164,14 +209,27 @@ class Ownership:
         fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, start)
         del self._file.owners[part]
 
-    def _holder(self, start: int) -> int:
-        if sys.platform == "darwin":
-            question = _DARWIN.pack(start, 1, 0, fcntl.F_WRLCK, os.SEEK_SET)
-            answer = fcntl.fcntl(self._file.descriptor, fcntl.F_GETLK, question)
-            return int(_DARWIN.unpack(answer)[2])
-        question = _LINUX.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0)
-        answer = fcntl.fcntl(self._file.descriptor, fcntl.F_GETLK, question)
-        return int(_LINUX.unpack(answer)[4])
+
+class Onlooker(Ownership):
+    """What one registry sees of a directory in which it owns nothing."""
+
+    def _get_ready(self) -> None:
+        return None
+
+    def claim(self, session_id: str) -> None:
+        """Nothing: who only reads needs nobody's leave."""
+
+    def release(self, session_id: str) -> None:
+        """Nothing."""
+
+    def foreign_changes(self) -> int:
+        """How often registries told of a change."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(self._path).st_size
+        return 0
+
+    def remove_drafts(self) -> None:
+        """Nothing: they are not its own."""
 
 
 def _byte(hashed: int) -> int:

@@ -42,7 +42,6 @@ class Pace:
         self._room = AT_ONCE
         self._began_s = 0.0
         self._rests_until_s = 0.0
-        self._closed = False
 
     async def turn(self, weight: int) -> None:
         """Wait until others went on, and then for one's turn to decode so many bytes."""
@@ -60,15 +59,8 @@ class Pace:
         if self._planned is None:
             self._plan()
 
-    def close(self) -> None:
-        """Let everybody go on at once, now and from now on."""
-        self._closed = True
-        if self._planned is not None:
-            self._planned.cancel()
-        self._plan()
-
     def _plan(self) -> None:
-        if self._closed or self.loop.time() >= self._rests_until_s:
+        if self.loop.time() >= self._rests_until_s:
             self._planned = self.loop.call_soon(self._go)
         else:
             self._planned = self.loop.call_at(self._rests_until_s, self._go)
@@ -88,7 +80,7 @@ class Pace:
         while self._due:
             waiting, weight = self._due[0]
             while waiting:
-                if not self._closed and (room <= 0 or room_bytes <= 0):
+                if room <= 0 or room_bytes <= 0:
                     return
                 room -= 1
                 room_bytes -= weight

@@ -82,6 +82,8 @@ MERGED: Final = (
     " ORDER BY revision, key"
 )
 FILE: Final = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
+_READERS_MS: Final = 250
+"""How long compacting waits for those who read the file."""
 CHANGED_AT: Final = "SELECT name_revision, context_revision, state_revision FROM session"
 
 
@@ -203,8 +205,8 @@ def compact(connection: sqlite3.Connection) -> tuple[int, int]:
     before = size(connection)
     connection.execute("VACUUM")
     ((patience_ms,),) = connection.execute("PRAGMA busy_timeout")
-    # Who reads an older state keeps the log as it is: that is no reason to wait for him.
-    connection.execute("PRAGMA busy_timeout = 0")
+    # Whoever reads an older state for long keeps the log as it is: not to be waited for.
+    connection.execute(f"PRAGMA busy_timeout = {_READERS_MS}")
     try:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:

@@ -69,7 +69,7 @@ class SessionInfo:
     turn_id: str | None
     turn_started_at: datetime | None
     parent: str | None
-    """The message that it was forked before: `"<session id>/<db_id>"`."""
+    """Of a fork, the newest message that it took over: `"<session id>/<db_id>"`; 0 for none."""
     revision: int
     active: bool
     """Whether its actor runs now, in this registry."""

@@ -11,10 +11,12 @@ from weakref import WeakValueDictionary
 
 from sessionactor import _names as names
 from sessionactor._commands import Delete, Fork, Start, Stop
-from sessionactor._errors import RegistryClosedError
+from sessionactor._errors import InvalidValueError, RegistryClosedError
 from sessionactor._finding import Finding, not_found
 from sessionactor._opening import Durability
+from sessionactor._read_only import refusal
 from sessionactor._records import RegistryStatistics, SessionFile
+from sessionactor._requests import Compact, Write
 from sessionactor._session import Session
 from sessionactor._settings import (
     DEFAULT_IDLE_TIMEOUT_S,
@@ -50,6 +52,8 @@ class SessionRegistry(Finding):
         max_message_bytes: How large one encoded message may be.
         subscriber_buffer: Events that may wait for a subscriber before it is told that it
             lagged; 64 MiB of messages are as many.
+        read_only: Read sessions that others own, or nobody. Nothing in the directory is
+            written, made or locked; what would change a session raises `ReadOnlyError`.
         open_store: Opens a session's store: the seam for another one.
         catalog: Whether there is an index over all sessions: what listing, searching and all
             else that looks at more than one session needs. All registries of a directory
@@ -68,6 +72,7 @@ class SessionRegistry(Finding):
         mailbox_size: int = DEFAULT_MAILBOX_SIZE,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         subscriber_buffer: int = DEFAULT_SUBSCRIBER_BUFFER,
+        read_only: bool = False,
         open_store: OpenStore = open_store,
         catalog: bool = True,
         text_of: TextOf | None = None,
@@ -83,7 +88,10 @@ class SessionRegistry(Finding):
             open_store,
             catalog,
             text_of,
+            read_only,
         )
+        if read_only and self._path is None:
+            raise InvalidValueError("read_only is for sessions in a directory, not in memory")
         self._supervisor: Supervisor | None = None
         self._handles: WeakValueDictionary[str, Session] = WeakValueDictionary()
 
@@ -151,12 +159,15 @@ class SessionRegistry(Finding):
 
         Raises:
             SessionExistsError: the session exists under another name.
+            ReadOnlyError: it does not exist, and the registry is read-only.
             InvalidNameError: that cannot be an id or name; nothing was created.
             SessionOwnedError: another process or registry owns it.
             SchemaVersionError: a newer version of this package wrote it.
             StorageError: the disk failed.
         """
         supervisor = self._usable()
+        if session_id is None:
+            self._check_writable()
         session_id = self._new_id(session_id)
         if name is not None:
             name = names.check(name, "name")
@@ -204,7 +215,9 @@ class SessionRegistry(Finding):
             StorageError: the disk failed.
         """
         supervisor = self._usable()
-        deleted: bool = await supervisor.command(names.check(session_id, "id"), Delete())
+        session_id = names.check(session_id, "id")
+        self._check_writable(session_id)
+        deleted: bool = await supervisor.command(session_id, Delete())
         return deleted
 
     def statistics(self) -> RegistryStatistics:
@@ -216,6 +229,8 @@ class SessionRegistry(Finding):
         supervisor = self._supervisor
         if supervisor is None or supervisor.is_elsewhere():
             supervisor = self._usable()
+        if self._settings.read_only and isinstance(request, Write | Compact):
+            self._check_writable(session_id)
         mailbox = supervisor.mailbox(session_id)
         envelope = await mailbox.put(request) if mailbox.full else mailbox.post(request)
         return await envelope.reply
@@ -229,7 +244,9 @@ class SessionRegistry(Finding):
         """Give a session another name: what `Session.rename` calls."""
         if name is not None:
             name = names.check(name, "name")
-        await self._usable().rename(session_id, name)
+        supervisor = self._usable()
+        self._check_writable(session_id)
+        await supervisor.rename(session_id, name)
 
     async def fork(
         self,
@@ -244,6 +261,7 @@ class SessionRegistry(Finding):
         if name is not None:
             name = names.check(name, "name")
         supervisor = self._usable()
+        self._check_writable(new_id)
         origin = await supervisor.origin(session_id)
         origin = origin._replace(before=before, whole_turns=whole_turns)
         await supervisor.command(new_id, Fork(name, origin))
@@ -274,6 +292,15 @@ class SessionRegistry(Finding):
         while self._usable().known(session_id) is not None:
             session_id = names.new_session_id()
         return session_id
+
+    def _check_writable(self, session_id: str | None = None) -> None:
+        """Refuse what would change a session.
+
+        Raises:
+            ReadOnlyError: the registry is read-only.
+        """
+        if self._settings.read_only:
+            raise refusal(self._path, session_id)
 
     def _usable(self) -> Supervisor:
         supervisor = self._supervisor

@@ -18,8 +18,6 @@ _LOOKING_SHARE: Final = 10
 """Scans for sessions that were asked for take at most one part in this many of the time."""
 _CREATING_SHARE: Final = 25
 """Scans before a session is created, at most so: every creation moves the time stamp."""
-_CLOCK_GRAIN_NS: Final = 50_000_000
-"""File systems stamp changes by a clock that ticks this rarely at worst."""
 
 
 class Scan(NamedTuple):
@@ -72,7 +70,7 @@ def scan(path: Path, known: Mapping[str, str], foreign_changes: int) -> Scan:
             other = entries.get(parts.id_part)
             if other is None or _is_better(path, item.name, other, known.get(parts.id_part)):
                 entries[parts.id_part] = item.name
-    quiet = stamp + _CLOCK_GRAIN_NS < began_ns
+    quiet = stamp + files.CLOCK_GRAIN_NS < began_ns
     took_s = time.monotonic() - began_s
     quiet_at_ns = stamp if quiet else None
     return Scan(entries, began_s, took_s, foreign_changes, quiet_at_ns, frozenset(logs))

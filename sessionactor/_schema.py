@@ -19,6 +19,7 @@ WAL_PAGES: Final = (1 << 20) // PAGE_BYTES
 WAL_MARK_AT: Final = 18
 WAL_MARK: Final = b"\x02\x02"
 """What the header of a database in WAL mode has there, by the file format."""
+_ROLLBACK_MARK: Final = b"\x01\x01"
 
 _CREATE: Final = """
 CREATE TABLE session(
@@ -87,6 +88,10 @@ CREATE TABLE turns(
     closed_at INTEGER,
     interrupted INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+CREATE TABLE origins(
+    message_id INTEGER PRIMARY KEY,
+    record TEXT NOT NULL
+);
 CREATE INDEX open_turns ON turns(opened_at) WHERE closed_at IS NULL;
 UPDATE session SET removed =
     max(high_water, (SELECT coalesce(max(id), 0) FROM messages)) - (SELECT count(*) FROM messages);
@@ -121,8 +126,16 @@ def image(session_id: str, name: str, created_at: int) -> bytes:
 
 def as_wal(database: bytes) -> bytes:
     """The same database in WAL mode."""
-    end = WAL_MARK_AT + len(WAL_MARK)
-    return b"".join((database[:WAL_MARK_AT], WAL_MARK, database[end:]))
+    return _marked(database, WAL_MARK)
+
+
+def for_memory(database: bytes) -> bytes:
+    """The same database in the mode that memory needs."""
+    return _marked(database, _ROLLBACK_MARK)
+
+
+def _marked(database: bytes, mark: bytes) -> bytes:
+    return b"".join((database[:WAL_MARK_AT], mark, database[WAL_MARK_AT + len(mark) :]))
 
 
 def migrate(
@@ -171,6 +184,7 @@ __all__ = [
     "MINIMUM_SQLITE",
     "VERSION",
     "as_wal",
+    "for_memory",
     "image",
     "migrate",
 ]

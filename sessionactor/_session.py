@@ -173,10 +173,11 @@ class Session(Turns, Browsing):
     async def compact(self) -> CompactReport:
         """Give the space of removed and replaced messages back to the file system.
 
-        Nothing of the session changes, and a crash leaves it as it was. It takes as much free
-        space as the session's file has bytes, and the session's other requests wait. While
-        another process reads the file, its log has to stay: then little or nothing is given
-        back, or even more taken, until the session's file is closed.
+        Nothing of the session changes, and a crash leaves it as it was. Meanwhile it takes as
+        much free space as the session has content, beside the file and where SQLite keeps
+        temporary files, and the session's other requests wait. While somebody reads the file,
+        its log has to stay: then little or nothing is given back, or even more taken, until
+        the session's file is closed.
 
         Raises:
             StorageError: there is not enough space; nothing is lost.

@@ -37,6 +37,7 @@ class Settings:
     open_store: OpenStore
     catalog: bool
     text_of: TextOf | None
+    read_only: bool = False
 
     def __post_init__(self) -> None:
         if self.durability not in ("full", "normal"):
@@ -54,9 +55,10 @@ class Settings:
             )
         if idle_s is not None and not idle_s > 0:
             raise InvalidValueError(f"idle_timeout_s is more than 0, not {idle_s!r}")
-        catalog: object = self.catalog
-        if not isinstance(catalog, bool):
-            raise InvalidTypeError(f"catalog is a bool, not {type(catalog).__name__}")
+        for what in ("catalog", "read_only"):
+            switch = getattr(self, what)
+            if not isinstance(switch, bool):
+                raise InvalidTypeError(f"{what} is a bool, not {type(switch).__name__}")
         if self.text_of is not None and not callable(self.text_of):
             raise InvalidTypeError(
                 f"text_of is a function or None, not {type(self.text_of).__name__}"

@@ -101,31 +101,39 @@ class DiskSource:
         """What a file says at one moment; `None`: it is not a session, or of another version."""
         path = self._path / entry
         try:
-            kind, key = files.enter(path)
-            if kind is not files.Kind.SESSION:
-                return None
-            try:
-                return self._read_file(part, path, read)
-            finally:
-                files.leave(key)
+            with contextlib.ExitStack() as stack:
+                with files.settling():
+                    kind, key = files.enter(path)
+                    if kind is not files.Kind.SESSION:
+                        return None
+                    stack.callback(files.leave, key)
+                    connection = stack.enter_context(_connected(path))
+                    (version,) = connection.execute("PRAGMA user_version").fetchone()
+                return self._read_file(part, connection, version, read)
         except (sqlite3.Error, OSError) as error:
             raise StorageError(f"cannot read {path}: {error}", path=path) from error
 
     def _read_file(
-        self, part: str, path: Path, read: Callable[[sqlite3.Connection], _T]
+        self,
+        part: str,
+        connection: sqlite3.Connection,
+        version: int,
+        read: Callable[[sqlite3.Connection], _T],
     ) -> _T | None:
-        with contextlib.closing(
-            sqlite3.connect(
-                files.uri(path), uri=True, timeout=files.BUSY_TIMEOUT_S, isolation_level=None
-            )
-        ) as connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version < schema.VERSION:
-                if self._directory.holder(part) is not None:
-                    return None  # its owner brings it up to date
-                schema.migrate(connection, version)
-            connection.execute("BEGIN")  # one moment of what its owner writes
-            return read(connection)
+        if version < schema.VERSION:
+            if self._directory.holder(part) is not None:
+                return None  # its owner brings it up to date
+            schema.migrate(connection, version)
+        connection.execute("BEGIN")  # one moment of what its owner writes
+        return read(connection)
+
+
+def _connected(path: Path) -> contextlib.closing[sqlite3.Connection]:
+    return contextlib.closing(
+        sqlite3.connect(
+            files.uri(path), uri=True, timeout=files.BUSY_TIMEOUT_S, isolation_level=None
+        )
+    )
 
 
 def _named(entry: str, changes: Changes) -> Changes | None:

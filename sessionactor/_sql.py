@@ -79,6 +79,8 @@ RESTORE_TURN: Final = (
     "INSERT INTO turns (turn, agent_id, opened_at, closed_at, interrupted)"
     " VALUES (?1, ?2, ?3, ?4, ?4 IS NULL)"
 )
+RESTORE_ORIGIN: Final = "INSERT INTO origins (message_id, record) VALUES (?, ?)"
+REMOVE_ORIGINS: Final = "DELETE FROM origins WHERE message_id >= ? AND message_id <= ?"
 RESTORE_SESSION: Final = (
     "UPDATE session SET created_at = ?, parent = ?, name_revision = ?, context_revision = ?"
     " WHERE one = 1"
@@ -187,15 +189,18 @@ def _change_history(
         case UpdateRow(row):
             cursor.execute(UPDATE, (row[2], row[10], row[9], row[0]))
         case RemoveRows(first_id, last_id, _):
-            cursor.execute(REMOVE, (first_id, MAX_ID if last_id is None else last_id))
+            bounds = (first_id, MAX_ID if last_id is None else last_id)
+            cursor.execute(REMOVE, bounds)
+            cursor.execute(REMOVE_ORIGINS, bounds)
             cursor.execute(LOG_REMOVAL, step)
         case BeginTurn(turn, _):
             cursor.execute(BEGIN_TURN, turn[:3])
         case EndTurn(turn_id, at, _):
             cursor.execute(END_TURN, {"turn": turn_id, "at": at})
-        case RestoreHistory(turns, removals, _):
+        case RestoreHistory(turns, removals, origins, _):
             cursor.executemany(RESTORE_TURN, turns)
             cursor.executemany(LOG_REMOVAL, removals)
+            cursor.executemany(RESTORE_ORIGIN, origins)
 
 
 def _change_session(step: Step, token: str, cursor: sqlite3.Cursor) -> None:

@@ -33,8 +33,17 @@ class Subscription(AsyncIterator[Event]):
     """
 
     __slots__ = (
-        *("__weakref__", "_agent_id", "_ask", "_behind", "_changes", "_cursor", "_in_a_row"),
-        *("_in_a_row_bytes", "_joining", "_last", "_next", "_over", "_reading", "_revision"),
+        *("__weakref__", "_agent_id", "_ask", "_behind", "_changes", "_cursor", "_exists"),
+        *(
+            "_in_a_row",
+            "_in_a_row_bytes",
+            "_joining",
+            "_last",
+            "_next",
+            "_over",
+            "_reading",
+            "_revision",
+        ),
         *("_session_id",),
     )
 
@@ -57,6 +66,8 @@ class Subscription(AsyncIterator[Event]):
         self._joining = False
         """Whether it has just been read."""
         self._reading: asyncio.Future[None] | None = None
+        self._exists = False
+        """Whether there was such a session when it was first asked."""
         self._changes: Sequence[Change] = ()
         self._next = 0
         self._last: Deleted | Lagged | None = None
@@ -175,9 +186,9 @@ class Subscription(AsyncIterator[Event]):
         if revision is None:
             answer = await self._read(ReadRevision())
             revision = self._cursor.revision
-            self._revision = answer if revision is None else revision
-        else:
-            self._revision = revision
+            revision = answer if revision is None else revision
+        self._revision = revision
+        self._exists = True
 
     async def _catch_up(self, since: int) -> None:
         """Read what happened after a revision, or a bounded part of it."""
@@ -186,6 +197,9 @@ class Subscription(AsyncIterator[Event]):
         if changes is None or self._over:
             return
         if changes.upto < since:
+            if self._exists:  # that one is gone, by other hands
+                self._end(Deleted(since))
+                return
             raise InvalidValueError(
                 f"session {self._session_id!r} is at revision {changes.upto}, not yet at {since}:"
                 " that was a revision of another session; read this one from the start",
@@ -194,6 +208,7 @@ class Subscription(AsyncIterator[Event]):
         if changes.info.state == "importing":  # it comes whole, or not at all
             await self._cursor.more()
             return
+        self._exists = True
         self._changes, self._next = projection.changes(changes.steps), 0
         self._revision = changes.upto
         self._behind = changes.more
@@ -201,13 +216,14 @@ class Subscription(AsyncIterator[Event]):
 
     async def _read(self, request: Read) -> Any:
         """Ask the session; `None` if it was deleted meanwhile."""
-        try:
-            return await self._ask(request)
-        except SessionNotFoundError:
-            if not self._cursor.deleted:
-                raise
-            self._end(Deleted(self._revision or 0))
-            return None
+        if not self._cursor.deleted:  # or another of its id would answer
+            try:
+                return await self._ask(request)
+            except SessionNotFoundError:
+                if not self._cursor.deleted and not self._exists:
+                    raise
+        self._end(Deleted(self._revision or 0))
+        return None
 
 
 __all__ = ["Subscription"]

@@ -11,6 +11,7 @@ import secrets
 import warnings
 from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,14 +19,13 @@ import anyio
 from anyio.abc import TaskGroup
 
 from sessionactor import _names as names
-from sessionactor._activation import Activation, Surroundings
+from sessionactor._activation import Activation
 from sessionactor._capacity import Capacity
 from sessionactor._catalog import Catalog, NoCatalog
 from sessionactor._catalog_file import CatalogFile, MemoryCatalog, Place
 from sessionactor._changes import StoredInfo, StoredRow
 from sessionactor._commands import Rename, Stop
 from sessionactor._copies import Copies
-from sessionactor._copying import Origin
 from sessionactor._directory import Directory, MemoryDirectory
 from sessionactor._disk import DiskDirectory
 from sessionactor._errors import RegistryClosedError, SessionBusyError, StorageError
@@ -33,11 +33,15 @@ from sessionactor._hub import Cursor, Hub
 from sessionactor._indexer import Source
 from sessionactor._mailbox import Command, Mailbox
 from sessionactor._pace import Pace
+from sessionactor._read_only import READING_THREADS, ReadOnlyDirectory, open_read_only
+from sessionactor._read_only_catalog import ReadOnlyCatalog, ReadOnlySource
 from sessionactor._records import RegistryStatistics, SessionFile
 from sessionactor._requests import ReadImage, ReadInfo, Request
 from sessionactor._settings import Settings
 from sessionactor._sources import DiskSource, MemorySource
 from sessionactor._store import join_threads
+from sessionactor._surroundings import Surroundings
+from sessionactor._takeover import Origin
 from sessionactor._text import text_of
 
 _T = TypeVar("_T")
@@ -56,9 +60,12 @@ class Supervisor:
         path: Path | None,
         settings: Settings,
     ) -> None:
-        self._executor = ThreadPoolExecutor(_DIRECTORY_THREADS, "sessionactor-directory")
+        threads = READING_THREADS if settings.read_only else _DIRECTORY_THREADS
+        self._executor = ThreadPoolExecutor(threads, "sessionactor-directory")
         self.directory: Directory = MemoryDirectory()
-        if path is not None:
+        if path is not None and settings.read_only:
+            self.directory = ReadOnlyDirectory(path, self._executor)
+        elif path is not None:
             self.directory = DiskDirectory(path, self._executor)
         self._registry = registry
         self._idle_timeout_s = settings.idle_timeout_s
@@ -67,14 +74,18 @@ class Supervisor:
         self._pid = os.getpid()
         self._token = secrets.token_hex(16)
         self._pace = Pace(self._loop)
-        self._hub = Hub(self._pace, settings.subscriber_buffer)
+        self._hub = Hub(self._pace, settings.subscriber_buffer, fed=not self.directory.read_only)
+        open_store = settings.open_store
         self._source: Source = MemorySource(self.directory, self._look)
-        if isinstance(self.directory, DiskDirectory):
+        if isinstance(self.directory, ReadOnlyDirectory):
+            open_store = partial(open_read_only, self.directory)
+            self._source = ReadOnlySource(self.directory)
+        elif isinstance(self.directory, DiskDirectory):
             self._source = DiskSource(self.directory)
         self.catalog = self._make_catalog(settings) if settings.catalog else NoCatalog()
         self._around = Surroundings(
             self.directory,
-            settings.open_store,
+            open_store,
             settings.durability,
             Capacity(settings.max_active, self._loop),
             Copies(self.directory),
@@ -262,12 +273,14 @@ class Supervisor:
             crashes=counters.crashes,
         )
 
-    def _make_catalog(self, settings: Settings) -> Catalog:
+    def _make_catalog(self, settings: Settings) -> Catalog | NoCatalog:
         directory, token = self.directory, self._token
 
         def is_live(session_id: str, of: str | None) -> bool:
             return of == token or directory.holder(names.id_part(session_id)) is not None
 
+        if isinstance(directory, ReadOnlyDirectory):
+            return ReadOnlyCatalog(directory, self._source, settings.text_of or text_of, is_live)
         place: Place = MemoryCatalog()
         if isinstance(directory, DiskDirectory):
             place = CatalogFile(directory.catalog, settings.durability, directory.replacing_catalog)
@@ -294,6 +307,7 @@ class Supervisor:
                     self._started.set_result(None)
                     async with anyio.create_task_group() as sweeping:
                         sweeping.start_soon(self._sweep)
+                        sweeping.start_soon(self.directory.watch, self._hub)
                         await self._stop.wait()
                         sweeping.cancel_scope.cancel()
                     self._stop_all()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Final
+
+LATEST: Final = 253_402_300_799_000_000
+"""The last second that a datetime can tell."""
 
 
 def now() -> int:

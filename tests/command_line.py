@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -130,7 +131,8 @@ class Terminal:
             self.type("\x03")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.popen.wait(0.2)
-        return self.end()
+        code = self.end()
+        return 128 + signal.SIGINT if code == -signal.SIGINT else code  # as shells call it
 
     def end(self) -> int:
         """Read to the end; the exit code."""

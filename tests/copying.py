@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from waiting import eventually
 
-from sessionactor import _copying as copying
+from sessionactor import _takeover as takeover
 
 
 class Held:
@@ -26,7 +26,7 @@ class Held:
 async def held(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Held]:
     """Hold the copies that begin inside, in their threads, until the block ends."""
     hold = Held()
-    take_slices = copying._Copy._take_slices
+    take_slices = takeover.Takeover._take_slices
 
     def holding(copy: Any) -> None:
         take_slices(copy)
@@ -35,9 +35,9 @@ async def held(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Held]:
             copy._pause()  # gives up when nobody waits for it any more
 
     with monkeypatch.context() as patch:
-        patch.setattr(copying, "_FEWEST_ROWS", 2)
-        patch.setattr(copying, "_MOST_ROWS", 2)
-        patch.setattr(copying._Copy, "_take_slices", holding)
+        patch.setattr(takeover, "_FEWEST_ROWS", 2)
+        patch.setattr(takeover, "_MOST_ROWS", 2)
+        patch.setattr(takeover.Takeover, "_take_slices", holding)
         try:
             yield hold
         finally:

@@ -10,7 +10,7 @@ from typing import Any
 from sessionactor._codec import UndecodableError
 from sessionactor._digest import digest
 
-TABLES = ("session", "messages", "keys", "removals", "metadata", "turns")
+TABLES = ("session", "messages", "keys", "removals", "metadata", "turns", "origins")
 
 
 def tables(path: Path) -> dict[str, list[dict[str, Any]]]:

@@ -201,7 +201,7 @@ def test_sql_is_spoken_in_rooms_of_its_own() -> None:
         and path.parent == PACKAGE
     }
     assert speakers == {
-        *("_copying.py", "_dumping.py", "_loading.py", "_reading.py", "_schema.py", "_sql.py"),
+        *("_dumping.py", "_loading.py", "_reading.py", "_schema.py", "_sql.py", "_takeover.py"),
         *("_catalog_docs.py", "_catalog_queries.py", "_catalog_schema.py", "_catalog_sql.py"),
         "_catalog_writing.py",
     }
@@ -231,7 +231,8 @@ def test_the_actors_loop_fits_on_a_screen() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_file_is_much_over_300_lines(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 360
+    lines = len(path.read_text().splitlines())
+    assert lines <= 360
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -51,7 +51,7 @@ async def filled(registry: SessionRegistry, count: int = 5) -> Session:
 
 
 def entries(directory: Path) -> list[str]:
-    return sorted(set(os.listdir(directory)) - {".sessionactor.lock"})
+    return sorted(name for name in os.listdir(directory) if not name.startswith(".sessionactor."))
 
 
 @pytest.fixture
@@ -360,6 +360,23 @@ async def test_leaving_waits_for_a_backup(
         await copy
     assert entries(shelf) == ["x"]
     assert entries(tmp_path / "d") == ["a_n.db"]
+
+
+async def test_a_backup_asked_for_while_the_registry_closes_is_made_or_refused(
+    place: Path | None, shelf: Path
+) -> None:
+    for turns in range(30):
+        registry = SessionRegistry(place)
+        await registry.open()
+        session = await registry.start("a", name="n")
+        await session.append("agent", says(1), key="k")
+        copy = asyncio.ensure_future(session.backup(shelf / f"a{turns}_n.db"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await registry.aclose()
+        await asyncio.gather(copy, return_exceptions=True)
+        assert isinstance(copy.exception(), RegistryClosedError | None)
+        assert (shelf / f"a{turns}_n.db").exists() is (copy.exception() is None)
 
 
 def _is_open(registry: SessionRegistry) -> bool:

@@ -13,6 +13,7 @@ from changes import Copy, snapshot_of
 from model import Snapshot
 
 from sessionactor import Session, SessionRegistry
+from sessionactor._changes import RemoveRows
 from sessionactor._opening import Opening
 from sessionactor._requests import ReadChanges
 from sessionactor._store import open_store
@@ -106,6 +107,35 @@ async def test_from_every_revision_the_changes_lead_to_the_present(
         assert parts[-1] == 1
 
 
+async def test_rows_that_are_updated_again_and_again_were_inserted_once(
+    place: Path | None,
+) -> None:
+    async with started(place) as (registry, session):
+        known = {0: await present(session)}
+        changes: list[Callable[[], Awaitable[Any]]] = [
+            lambda: session.append("a", say(1)),
+            lambda: session.append("a", say(2)),
+            lambda: session.update(1, say("one")),
+            lambda: session.update(1, say("uno")),
+            lambda: session.append("a", say(3)),
+            lambda: session.update(2, say("two")),
+            lambda: session.update(1, say("un")),
+            lambda: session.update(2, say("due")),
+        ]
+        for change in changes:
+            await change()
+            known[await session.revision()] = await present(session)
+        await session.extend("a", [say(n) for n in range(2 * FEW)])
+        for db_id in range(1, 2 * FEW):  # more than are told at a time
+            await session.update(db_id, say("last"))
+            known[await session.revision()] = await present(session)
+        assert len(known) == 8 + 2 * FEW
+        for revision, snapshot in known.items():
+            copied = Copy(snapshot)
+            await copied.follow(registry, "s", revision)
+            assert copied.snapshot == await present(session)
+
+
 async def test_what_happens_while_one_catches_up_comes_too(place: Path | None) -> None:
     async with started(place) as (registry, session):
         for number in range(12):
@@ -153,3 +183,33 @@ async def test_nothing_happened_after_the_present_or_later(place: Path | None) -
             changes = await registry.ask("s", ReadChanges(since))
             assert (changes.steps, changes.more) == ([], False)
             assert changes.info.revision == 2
+
+
+async def test_removals_are_told_as_what_they_were(place: Path | None) -> None:
+    async with started(place) as (registry, session):
+        removes: list[Callable[[], Awaitable[int]]] = [
+            lambda: session.truncate_from(2),
+            lambda: session.truncate_from(0),
+            lambda: session.truncate_from(-5),
+            lambda: session.remove([13, 15, 16]),
+            lambda: session.clear(),
+        ]
+        for remove in removes:
+            await session.extend("a", [say(n) for n in range(4)])
+            await remove()
+        changes = await registry.ask("s", ReadChanges(0))
+        removals = [step[:2] for _, step in changes.steps if isinstance(step, RemoveRows)]
+        assert removals == [(2, None), (1, None), (1, None), (13, 13), (15, 16), (0, None)]
+
+
+async def test_only_what_runs_says_whose_it_is(place: Path | None) -> None:
+    async with started(place) as (registry, session):
+        tokens = []
+        states: tuple[Any, ...] = ("running", "error", "running", "idle")
+        for state in states:
+            await session.set_state(state)
+            changes = await registry.ask("s", ReadChanges(0))
+            tokens.append(changes.info.token)
+        assert tokens[1] is tokens[3] is None
+        assert tokens[0] == tokens[2]
+        assert tokens[0]

@@ -120,6 +120,15 @@ async def test_a_damaged_database_is_told_and_left(place: Path) -> None:
     assert only(place).problem == "damaged"
 
 
+async def test_a_table_that_is_missing_is_told(place: Path) -> None:
+    execute(place / "one_first.db", "DROP TABLE metadata")
+    execute(place / "one_first.db", "DROP INDEX checkpoints")
+    execute(place / "two_first.db", "CREATE TABLE notes (of_someone_else)")
+    finding = only(place)
+    assert finding.problem == "damaged"
+    assert finding.detail == "it has no index checkpoints, no table metadata"
+
+
 async def test_damaged_indices_are_made_anew(place: Path) -> None:
     path = place / "one_first.db"
     async with SessionRegistry(place) as registry:
@@ -209,7 +218,7 @@ async def test_what_another_process_owns_is_not_repaired(place: Path) -> None:
         assert caught.value.pid == other.pid
 
 
-async def test_a_file_from_before_states_and_turns_is_not_wrong(place: Path) -> None:
+async def test_a_file_of_an_older_version_is_brought_up_to_date(place: Path) -> None:
     from sessionactor import _schema as schema
 
     path = place / "old_one.db"
@@ -219,6 +228,23 @@ async def test_a_file_from_before_states_and_turns_is_not_wrong(place: Path) -> 
         schema.migrate(connection, 0, schema.MIGRATIONS[:1])
         connection.execute("INSERT INTO session VALUES (1, 'old', 'one', 0, 0, 0, 0)")
         connection.execute("INSERT INTO messages VALUES (1,'a',x'80',0,0,NULL,NULL,NULL,NULL,1)")
-    assert list(check(place)) == []
     execute(path, "UPDATE messages SET data = x'c1'")
+    older, undecodable = check(place)
+    assert (older.problem, undecodable.problem) == ("older", "undecodable")
+    assert repair(older)
     assert only(place).problem == "undecodable"
+    assert await count_of(place, "two") == (300, 300)
+
+
+async def test_a_log_that_came_without_its_index_is_taken_in(place: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    async with SessionRegistry(place) as registry:
+        await registry.session("one").append("agent-1", {"role": "user"})
+        for suffix in ("", "-wal"):
+            shutil.copy(place / f"one_first.db{suffix}", there / f"one_first.db{suffix}")
+    finding = only(there)
+    assert finding.problem == "unreadable"
+    assert repair(finding)
+    assert list(check(there)) == []
+    assert await count_of(there, "one") == (301, 301)

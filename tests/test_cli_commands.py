@@ -536,6 +536,22 @@ def test_doctor_makes_a_catalog_that_says_something_else_anew(place: Path) -> No
     assert listed["message_count"] == 0
 
 
+def test_a_catalog_that_is_missing_is_done_without_until_doctor_makes_it(place: Path) -> None:
+    catalog = place / ".sessionactor.catalog"
+    catalog.unlink()
+    listed = invoke(place, "ls")
+    assert len(listed.out.splitlines()) == 3
+    assert "doctor --fix" in listed.err
+    assert "a1ffffff" in invoke(place, "search", "parcel").out
+    assert invoke(place, "stats", "--json").records[0]["sessions"] == 3
+    assert invoke(place, "ls", "--json").err == ""
+    assert invoke(place, "doctor").code == 0
+    assert not catalog.exists()
+    assert invoke(place, "doctor", "--fix").code == 0
+    assert catalog.exists()
+    assert invoke(place, "ls").err == ""
+
+
 # import and export
 
 

@@ -18,9 +18,9 @@ from sessionactor import _files as files
 from sessionactor import _loading as loading
 from sessionactor import _paging as paging
 from sessionactor import _schema as schema
+from sessionactor import _takeover as takeover
 from sessionactor._changes import InsertRows, RemoveRows, UpdateRow
 from sessionactor._content import Content
-from sessionactor._copying import Origin
 from sessionactor._reading import read_changes
 from sessionactor._requests import (
     MAX_ID,
@@ -38,6 +38,7 @@ from sessionactor._requests import (
     Update,
     Write,
 )
+from sessionactor._takeover import Origin
 
 TABLES = ("messages", "keys", "turns", "removals", "metadata", "session")
 IDS = st.integers(1, 8) | st.integers(1, 20)
@@ -152,7 +153,7 @@ def living(groups: list[list[Operation]]) -> Iterator[Living]:
 
 @contextmanager
 def slices() -> Iterator[None]:
-    with patch.object(copying, "_FEWEST_ROWS", 3), patch.object(copying, "_MOST_ROWS", 3):
+    with patch.object(takeover, "_FEWEST_ROWS", 3), patch.object(takeover, "_MOST_ROWS", 3):
         yield
 
 

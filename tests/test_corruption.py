@@ -175,6 +175,40 @@ async def test_whatever_is_wrong_with_a_row_it_is_a_corrupt_row(
         assert [row.db_id for row in rows] == [1, 6]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "inserted_at = 'yesterday'",
+        "inserted_at = 9223372036854775807",
+        "inserted_at = -9223372036854775808",
+        "revision = 'newest'",
+    ],
+)
+async def test_a_corrupt_newest_row_spoils_nothing_of_what_comes_after_it(
+    tmp_path: Path, change: str
+) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        session = await registry.start("s")
+        for n in (1, 2, 3):
+            await session.append("a", {"n": n})
+        before = await session.get(2)
+        assert before is not None
+        await registry.stop("s")
+        change_file(session, f"UPDATE messages SET {change} WHERE id = 3")
+        info = await session.info()
+        assert (info.message_count, info.revision) == (3, 3)
+        assert info.last_activity == before.inserted_at
+        assert await session.append("a", {"n": 4}) == 4
+        after = await session.get(4)
+        assert after is not None
+        assert after.revision == 4
+        assert before.inserted_at < after.inserted_at
+        assert await session.update(4, {"n": 5})
+        assert (await session.info()).last_activity > after.inserted_at
+        await registry.stop("s")
+        assert await session.revision() == 5
+
+
 LOOKS_ALIKE = [
     b"",
     b"\x80\x80",  # a message, and then another

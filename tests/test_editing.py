@@ -22,6 +22,7 @@ from sessionactor import (
     StaleHeadError,
     StorageError,
 )
+from sessionactor._requests import ReadRows
 from sessionactor.testing import Faults, MemoryVault, faulty_store, memory_registry
 
 GARBAGE = b"\xc1 no message"
@@ -52,7 +53,7 @@ async def damaged(registry: SessionRegistry, change: str, *parameters: object) -
 
 async def test_an_update_heals_a_row_whose_message_cannot_be_decoded(tmp_path: Path) -> None:
     async with SessionRegistry(tmp_path) as registry:
-        session = await damaged(registry, "data = ?", GARBAGE)
+        session = await damaged(registry, "data = ?, updated_at = 'now'", GARBAGE)
         with pytest.raises(CorruptRowError):
             await session.messages()
         assert await session.update(3, say("healed"))
@@ -231,6 +232,29 @@ async def test_a_long_list_begins_again_when_rows_are_updated_or_removed_meanwhi
             await asyncio.sleep(0)  # its first slice is asked for, and then comes the change
             await change()
             assert await reading == await session.messages()
+
+
+async def test_slices_tell_that_rows_were_rewritten_though_it_was_passivated_in_between(
+    place: Path | None,
+) -> None:
+    async with SessionRegistry(place) as registry:
+        session = await registry.start("s")
+        await session.extend("a", [say(0)] * 5000)
+        changes: list[Callable[[], Awaitable[object]]] = [
+            lambda: session.update(1, say("first")),
+            lambda: session.remove([2]),
+            lambda: session.update(1, say("again")),
+            lambda: session.truncate_from(4999),
+        ]
+        for change in changes:
+            first = await registry.ask("s", ReadRows())
+            await registry.stop("s")
+            same = await registry.ask("s", first.rest)
+            assert same.rewritten_at == first.rewritten_at
+            await change()
+            await registry.stop("s")
+            later = await registry.ask("s", first.rest)
+            assert later.rewritten_at > first.rewritten_at
 
 
 # keys, conditions, repeats

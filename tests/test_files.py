@@ -422,7 +422,7 @@ class Trace:
 async def test_a_new_session_is_synced_before_it_is_visible_and_its_directory_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Any
 ) -> None:
-    async with SessionRegistry(tmp_path, durability=durability) as registry:
+    async with SessionRegistry(tmp_path, durability=durability, catalog=False) as registry:
         trace = Trace(monkeypatch, tmp_path)
         await registry.start("a", name="n")
         invisible = [what for what, there in trace.steps if "a_n.db" not in there]
@@ -438,7 +438,7 @@ async def test_a_new_session_is_synced_before_it_is_visible_and_its_directory_af
 async def test_removal_takes_the_logs_first_then_the_database_and_syncs_the_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Any
 ) -> None:
-    async with SessionRegistry(tmp_path, durability=durability) as registry:
+    async with SessionRegistry(tmp_path, durability=durability, catalog=False) as registry:
         await registry.start("a", name="n")
         trace = Trace(monkeypatch, tmp_path)
         await registry.delete("a")

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from copying import begun, held
 from processes import output_of, owner, reader
-from waiting import eventually
+from waiting import PATIENCE_S, eventually
 
 from sessionactor import (
+    Appended,
     InvalidNameError,
     InvalidTypeError,
+    Renamed,
     Row,
     Session,
     SessionBusyError,
@@ -27,6 +29,7 @@ from sessionactor import (
     SessionOwnedError,
     SessionRegistry,
     StorageError,
+    Truncated,
     TurnClosedError,
     TurnOpenError,
 )
@@ -53,7 +56,8 @@ async def filled(registry: SessionRegistry, count: int = 5, **settings: Any) -> 
 
 
 def entries(directory: Path) -> list[str]:
-    return sorted(os.listdir(directory))
+    """What is in a directory of sessions besides the registry's own files."""
+    return sorted(name for name in os.listdir(directory) if not name.startswith(".sessionactor."))
 
 
 async def everything(session: Session) -> tuple[object, ...]:
@@ -191,7 +195,7 @@ async def test_a_fork_outlives_its_registry_and_its_origin(tmp_path: Path) -> No
         fork = await session.fork("new", name="n")
         info = await fork.info()
         await registry.delete("origin")
-    assert entries(tmp_path) == [".sessionactor.lock", "new_n.db"]
+    assert entries(tmp_path) == ["new_n.db"]
     async with SessionRegistry(tmp_path) as registry:
         assert await registry.session("new").messages() == rows
         assert await registry.session("new").info() == info
@@ -537,9 +541,7 @@ async def test_an_origin_deleted_while_it_is_read_gives_a_whole_fork(
         assert await said(other) == ["of another session"]
         path = other.path
     assert path is not None
-    assert [name for name in entries(tmp_path) if not name.endswith(".db")] == [
-        ".sessionactor.lock"
-    ]
+    assert [name for name in entries(tmp_path) if not name.endswith(".db")] == []
     async with SessionRegistry(tmp_path) as registry:
         assert await said(registry.session("origin")) == ["of another session"]
 
@@ -673,8 +675,7 @@ async def test_a_fork_whose_loop_ends_gives_up(
             await begun(hold, lambda: session.fork("new"))
 
         await asyncio.to_thread(asyncio.run, main())
-    kept = [".sessionactor.lock", "origin_of it all.db"]
-    await eventually(lambda: entries(tmp_path) == kept)
+    await eventually(lambda: entries(tmp_path) == ["origin_of it all.db"])
 
 
 @pytest.mark.parametrize("step", ["before", "after"])
@@ -775,7 +776,13 @@ async def test_a_fork_of_a_hundred_thousand_rows(tmp_path: Path) -> None:
         session = await registry.start("origin")
         for start in range(0, 100_000, 5_000):
             await session.extend("a", [says(start + n) for n in range(5_000)])
-        fork = await session.fork(before=90_001)
+        other, meanwhile = await registry.start("other"), 0
+        forking = asyncio.ensure_future(session.fork(before=90_001))
+        while not forking.done():  # others go on, and so does the session itself
+            await asyncio.gather(session.append("b", says(1)), other.append("b", says(1)))
+            meanwhile += 1
+        assert meanwhile > 5
+        fork = await forking
         info = await fork.info()
         assert (info.message_count, info.parent) == (90_000, "origin/90000")
         ids = [row.db_id async for row in fork.stream()]
@@ -783,3 +790,24 @@ async def test_a_fork_of_a_hundred_thousand_rows(tmp_path: Path) -> None:
         newest: list[Row] = await fork.messages(limit=3, newest=True)
         assert [row.message["content"] for row in newest] == [89_997, 89_998, 89_999]
         assert await fork.append("a", says("next")) == 90_001
+
+
+async def test_who_follows_the_origin_can_go_on_with_the_fork(place: Path | None) -> None:
+    async with SessionRegistry(place) as registry:
+        session = await filled(registry)
+        known = await session.revision()
+        fork = await session.fork(name="fork", before=3)
+        await fork.append("a", says("instead"))
+        events = []
+        async with asyncio.timeout(PATIENCE_S):
+            async for event in fork.subscribe(since=known):
+                events.append(event)
+                if isinstance(event, Appended):
+                    break
+        assert [(type(event), event.revision - known) for event in events] == [
+            (Truncated, 1),
+            (Renamed, 1),
+            (Appended, 2),
+        ]
+        assert isinstance(events[0], Truncated)
+        assert events[0].from_db_id == 3

@@ -18,19 +18,24 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import owner
 from tables import tables
 from test_codec import any_text, messages, same
 
 from sessionactor import (
     IdempotencyError,
     InvalidValueError,
+    ReadOnlyError,
     Session,
     SessionBusyError,
     SessionError,
     SessionNotFoundError,
+    SessionOwnedError,
     SessionRegistry,
     TurnClosedError,
+    TurnOpenError,
 )
+from sessionactor._requests import Restore, Write
 from sessionactor.interchange import (
     ExportReport,
     Progress,
@@ -135,13 +140,13 @@ async def file_of(registry: SessionRegistry, session_id: str) -> Path:
 
 
 @given(st.lists(operations, max_size=25))
-@settings(max_examples=120)
+@settings(max_examples=80)
 async def test_a_session_comes_back_as_it_was(done: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as place:
         here, there, out = Path(place, "here"), Path(place, "there"), Path(place, "s.jsonl")
         async with (
-            SessionRegistry(here, durability="normal") as registry,
-            SessionRegistry(there, durability="normal") as other,
+            SessionRegistry(here, durability="normal", catalog=False) as registry,
+            SessionRegistry(there, durability="normal", catalog=False) as other,
         ):
             session = await registry.start("s", name="n")
             for operation in done:
@@ -213,18 +218,28 @@ async def test_what_is_imported_goes_on_as_the_original_would(
         assert (info.created_at, info.name) == (again.created_at, again.name)
 
 
-async def test_an_open_turn_is_interrupted_in_the_copy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reopened", [False, True])
+async def test_open_turns_are_interrupted_in_the_copy(tmp_path: Path, reopened: bool) -> None:
     async with memory_registry() as registry, memory_registry() as other:
         session = await registry.start("s", name="n")
         async with session.turn("t", agent_id="a") as turn:
             await turn.append(HELLO)
-            await export_session(registry, "s", tmp_path / "s.jsonl")
+            async with session.turn("u", agent_id="b") as turn:
+                await turn.append(HELLO)
+                await export_session(registry, "s", tmp_path / "s.jsonl")
         await import_session(other, tmp_path / "s.jsonl")
-        copy = other.session("s")
+        copy = await other.start("s")
+        if reopened:
+            await other.stop("s")
         assert (await copy.info()).state == "interrupted"
-        assert [row.turn for row in await copy.interrupted_turn()] == ["t"]
+        assert [row.turn for row in await copy.interrupted_turn()] == ["t", "u"]
+        with pytest.raises(TurnOpenError, match="interrupted"):
+            await copy.turn("v", agent_id="a").__aenter__()
         assert await copy.discard_turn("t") == 1
+        assert (await copy.info()).state == "interrupted"
+        await copy.finish_turn("u")
         assert (await copy.info()).state == "idle"
+        assert [row.turn for row in await copy.messages()] == ["u"]
 
 
 async def test_a_row_that_cannot_be_decoded_comes_back_as_it_is(tmp_path: Path) -> None:
@@ -407,6 +422,20 @@ async def test_an_edited_copy_is_another_session(tmp_path: Path) -> None:
         assert f"line {number} " in result.problems[0].reason
 
 
+@pytest.mark.parametrize("kind", ["metadata", "turn", "removal", "key"])
+async def test_a_copy_that_lacks_something_is_another_session(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "s.jsonl"
+    async with memory_registry() as registry:
+        await eventful(registry)
+        await export_session(registry, "s", file)
+        lines = file.read_text().splitlines(keepends=True)
+        number = next(n for n, line in enumerate(lines, 1) if f'"type":"{kind}"' in line)
+        file.write_text("".join(lines[: number - 1] + lines[number:]))
+        result = await import_session(registry, file)
+        assert result.status == "exists"
+        assert f"line {number} " in result.problems[0].reason
+
+
 async def test_a_session_is_imported_into_an_empty_one_of_its_name(tmp_path: Path) -> None:
     async with memory_registry() as registry, memory_registry() as other:
         await eventful(registry)
@@ -518,6 +547,7 @@ async def test_an_export_is_of_one_moment_while_rows_are_changed(tmp_path: Path,
                 batch.update(1, {"n": number})
                 batch.update(size, {"n": number})
 
+        await session.set_state("running", "t")
         out = tmp_path / "out"
         out.mkdir()
         async with meanwhile(change):
@@ -528,8 +558,26 @@ async def test_an_export_is_of_one_moment_while_rows_are_changed(tmp_path: Path,
                 assert rows[0]["message"] == rows[-1]["message"]
                 if rows[0]["message"]["n"]:
                     assert heading["revision"] == rows[0]["revision"] == rows[-1]["revision"]
+                assert (heading["state"], heading["turn_id"]) == ("interrupted", "t")
                 assert [path.name for path in out.iterdir()] == ["s.jsonl"]
         assert number > 3
+
+
+async def test_a_read_only_registry_exports_beside_an_owner(tmp_path: Path) -> None:
+    file = tmp_path / "s.jsonl"
+    async with SessionRegistry(tmp_path / "a") as registry, memory_registry() as other:
+        session = await eventful(registry)
+        async with SessionRegistry(tmp_path / "a", read_only=True) as reading:
+            assert (await export_session(reading, "s", file)).status == "exported"
+            assert (await import_session(reading, file)).status == "unchanged"
+            await session.append("a", HELLO)
+            assert (await import_session(reading, file)).status == "exists"
+            assert (await export_session(reading, "s", file)).status == "exported"
+            assert (await import_session(registry, file)).status == "unchanged"
+            await other.start("new", name="n")
+            await export_session(other, "new", tmp_path / "new.jsonl")
+            with pytest.raises(ReadOnlyError):
+                await import_session(reading, tmp_path / "new.jsonl")
 
 
 async def test_an_importing_session_takes_nothing_else_and_is_not_exported(
@@ -702,3 +750,61 @@ async def test_long_messages_and_deep_ones_come_back(tmp_path: Path) -> None:
         assert (await import_session(other, tmp_path / "s.jsonl")).problems == ()
         rows = await other.session("s").messages()
         assert all(same(row.message, one) for row, one in zip(rows, messages, strict=True))
+
+
+# who else is there
+
+
+async def test_two_exports_to_one_file_do_not_mix(tmp_path: Path) -> None:
+    out = tmp_path / "s.jsonl"
+    async with SessionRegistry(tmp_path / "a", durability="normal") as registry:
+        session = await registry.start("s", name="n")
+        await session.extend("a", [HELLO] * 20_000)
+        begun = asyncio.Event()
+        first = asyncio.create_task(
+            export_session(registry, "s", out, progress=lambda _: begun.set())
+        )
+        await begun.wait()
+        with pytest.raises(BlockingIOError, match="by somebody else"):
+            await export_session(registry, "s", out)
+        assert (await first).status == "exported"
+        assert (await import_session(registry, out)).status == "unchanged"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "s.jsonl"]
+
+
+async def test_a_session_of_another_process_is_left_to_it(tmp_path: Path) -> None:
+    place, file = tmp_path / "a", tmp_path / "s.jsonl"
+    async with memory_registry() as registry:
+        await (await registry.start("s", name="owned")).append("a", HELLO)
+        await export_session(registry, "s", file)
+    with owner(place, "s") as running:
+        async with SessionRegistry(place) as registry:
+            for call in (import_session(registry, file), export_session(registry, "s", file)):
+                with pytest.raises(SessionOwnedError, match=str(running.pid)):
+                    await call
+            imported = await import_sessions(registry, tmp_path)
+            assert [(one.session_id, one.status) for one in imported.files] == [("s", "failed")]
+            exported = await export_sessions(registry, tmp_path / "out")
+            assert [one.status for one in exported.sessions] == ["failed"]
+            assert str(running.pid) in next(exported.problems).reason
+
+
+async def test_parts_are_taken_in_turn_and_into_an_empty_session_only(
+    place: Path | None,
+) -> None:
+    async with SessionRegistry(place) as registry:
+        session = await registry.start("s")
+        assert await session.revision() == 0
+        await registry.ask("s", Write((Restore(None, "one"),)))
+        for wrong in (None, "two", ""):
+            with pytest.raises(SessionBusyError, match="stands at 'one'"):
+                await registry.ask("s", Write((Restore(wrong, "other"),)))
+        await registry.ask("s", Write((Restore("one", "two"),)))
+        await registry.stop("s")
+        info = await session.info()
+        assert (info.state, info.turn_id, info.message_count) == ("importing", "two", 0)
+        other = await registry.start("other")
+        await other.save_metadata({"a": "b"})
+        with pytest.raises(SessionBusyError, match="not empty"):
+            await registry.ask("other", Write((Restore(None, "one"),)))
+        assert (await other.info()).state == "idle"

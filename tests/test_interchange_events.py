@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import tempfile
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionactor import SessionRegistry
+from sessionactor import Session, SessionRegistry
 from sessionactor.interchange import export_session, import_session
 from sessionactor.testing import memory_registry
 
@@ -26,7 +28,7 @@ json_values = st.recursive(
     | st.sampled_from(["\ud800", "$event"]),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(max_size=5) | st.sampled_from(["$event", "$record"]), inner)
+        | st.dictionaries(st.text(max_size=5) | st.sampled_from(["$event", "$map"]), inner)
     ),
     max_leaves=10,
 )
@@ -115,7 +117,7 @@ async def test_a_plain_record_is_a_plain_row(tmp_path: Path) -> None:
         assert (tmp_path / "out.jsonl").read_bytes() == file.read_bytes()
 
 
-async def test_a_time_that_a_row_cannot_hold_is_kept_in_the_message(tmp_path: Path) -> None:
+async def test_a_time_that_a_row_cannot_hold_is_kept_beside_it(tmp_path: Path) -> None:
     file = tmp_path / "s.jsonl"
     late, early, exact = (
         record(1, timestamp="2024-01-01T00:00:09Z"),
@@ -129,10 +131,61 @@ async def test_a_time_that_a_row_cannot_hold_is_kept_in_the_message(tmp_path: Pa
         assert [row.message["n"] for row in rows] == [1, 2, 3]  # the file's order
         assert [row.inserted_at.second for row in rows] == [9, 9, 10]
         assert rows[2].inserted_at.microsecond == 123456
-        assert "$record" not in rows[0].message
-        assert rows[1].message["$record"] == {"timestamp": "2024-01-01T00:00:01Z"}
+        assert [row.message for row in rows] == [one["event"] for one in (late, early, exact)]
         await export_session(registry, "s", tmp_path / "out.jsonl", format="events")
         assert (tmp_path / "out.jsonl").read_bytes() == file.read_bytes()
+
+
+async def test_what_is_kept_beside_a_row_goes_where_the_row_goes(tmp_path: Path) -> None:
+    file = tmp_path / "s.jsonl"
+    whole = [
+        record(1, timestamp="2024-01-01T00:00:01.123456789Z"),
+        record(2, seq=7, tags={"$map": [["a", {"$bytes": "AA=="}]]}),
+        record(3, event="started"),
+        record(4, event={"$event": 1}),
+        record(5, timestamp="2023-01-01T00:00:00Z"),
+    ]
+    file.write_text("".join(map(line, whole)))
+    async with (
+        SessionRegistry(tmp_path / "a") as registry,
+        SessionRegistry(tmp_path / "b") as other,
+    ):
+        await import_session(registry, file, format="events")
+        session = registry.session("s")
+
+        async def records_of(session: Session) -> list[Any]:
+            out = tmp_path / "out.jsonl"
+            where = registry if session is not copy else other
+            await export_session(where, session.session_id, out, format="events")
+            return [json.loads(text) for text in out.read_bytes().splitlines()]
+
+        # Through the lossless format, unchanged …
+        copy = other.session("s")
+        await export_session(registry, "s", tmp_path / "native.jsonl")
+        assert (await import_session(other, tmp_path / "native.jsonl")).status == "imported"
+        assert (await import_session(registry, tmp_path / "native.jsonl")).status == "unchanged"
+        assert await records_of(copy) == whole
+        # … into a fork and a backup …
+        fork = await session.fork("forked")
+        renamed = [{**one, "session_id": "forked"} for one in whole]
+        assert [{**one, "parent_id": None} for one in await records_of(fork)] == renamed
+        # … and with an update, but not beyond the row.
+        await session.update(2, {"n": "edited"})
+        await session.update(3, {"n": "edited"})
+        await session.remove([1])
+        await session.truncate_from(5)
+        edited = [
+            {**whole[1], "event": {"n": "edited"}},
+            {**whole[2], "event": {"n": "edited"}},
+            whole[3],
+        ]
+        assert await records_of(session) == edited
+        path = session.path
+        await registry.stop("s")
+    assert path is not None
+    with closing(sqlite3.connect(path)) as connection:
+        kept = connection.execute("SELECT message_id FROM origins").fetchall()
+    assert kept == [(2,), (3,)]
 
 
 async def test_what_the_format_cannot_hold_is_told_of(tmp_path: Path) -> None:

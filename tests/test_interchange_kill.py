@@ -144,7 +144,7 @@ def peak_mb():
 
 async def main(place, rows):
     rows = int(rows)
-    options = {"durability": "normal"}
+    options = {"durability": "normal", "catalog": False}
     async with SessionRegistry(place + "/a", **options) as registry, SessionRegistry(
         place + "/b", **options
     ) as other:

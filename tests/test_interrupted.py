@@ -18,9 +18,13 @@ from sessionactor import (
     Session,
     SessionOwnedError,
     SessionRegistry,
+    StorageError,
     TurnClosedError,
     TurnOpenError,
 )
+from sessionactor._opening import Opening
+from sessionactor._store import open_store
+from sessionactor.testing import MemoryVault, memory_registry
 
 
 def say(text: object) -> dict[str, Any]:
@@ -267,4 +271,49 @@ async def test_an_idle_session_is_passivated_in_its_turn(tmp_path: Path) -> None
             await turn.append(say(2))
             await eventually(lambda: registry.whereis("s") is None)
         assert said(await session.messages()) == [1, 2]
+        assert await state(session) == ("idle", None)
+
+
+async def test_a_session_that_was_set_running_by_a_call_that_failed_keeps_its_owner(
+    tmp_path: Path,
+) -> None:
+    async def open_doubtful(opening: Opening) -> Any:
+        store: Any = await open_store(opening)
+        commit = store.commit
+
+        async def commit_and_fail(group: Any) -> Any:
+            decision = await commit(group)
+            if decision.state.turns:
+                raise StorageError("the answer was lost", session_id="s")
+            return decision
+
+        store.commit = commit_and_fail
+        return store
+
+    async with (
+        SessionRegistry(tmp_path, open_store=open_doubtful) as registry,
+        SessionRegistry(tmp_path) as other,
+    ):
+        session = await registry.start("s")
+        with pytest.raises(StorageError):
+            await session.turn("t", agent_id="a").__aenter__()
+        assert await state(session) == ("running", "t")
+        await registry.stop("s")
+        with pytest.raises(SessionOwnedError):
+            await other.session("s").info()
+        await session.finish_turn("t")
+        await registry.stop("s")
+        assert await state(other.session("s")) == ("idle", None)
+
+
+async def test_turns_keep_the_order_of_their_beginning() -> None:
+    vault = MemoryVault(clock=lambda: 1_000_000)  # all begin at the same time
+    async with memory_registry(open_store=vault.open_store) as registry:
+        session = await registry.start("s")
+        for turn_id, agent_id in (("z", "a"), ("m", "b"), ("a", "c")):
+            await session.turn(turn_id, agent_id=agent_id).__aenter__()
+        for turn_id in ("a", "m", "z"):
+            await registry.stop("s")
+            assert await state(session) == ("running", turn_id)
+            await session.finish_turn(turn_id)
         assert await state(session) == ("idle", None)

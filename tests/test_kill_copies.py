@@ -22,7 +22,7 @@ SEEDING = f"""
 async def main(directory):
     async with SessionRegistry(directory) as registry:
         for session_id in ("origin", "moved", "worn"):
-            session = await registry.start(session_id, name="first")
+            session = await registry.start(session_id, name=session_id)
             for start in range(0, {ROWS}, 50):
                 messages = [{{"n": start + n + 1, "text": "x" * 3000}} for n in range(50)]
                 keys = [f"k{{start + n + 1}}" for n in range(50)]
@@ -106,7 +106,7 @@ class Journal:
     forking: dict[str, int | None] = field(default_factory=dict)
     forked: set[str] = field(default_factory=set)
     backed_up: set[str] = field(default_factory=set)
-    renamed: str = "first"
+    renamed: str = "moved"
     renaming: set[str | None] = field(default_factory=set)
     written: int = ROWS
     worn: list[int] = field(default_factory=lambda: list(range(1, ROWS + 1)))
@@ -116,25 +116,34 @@ class Journal:
         for line in lines:
             kind, *what = json.loads(line)
             self.counts[kind] = self.counts.get(kind, 0) + 1
-            match kind, what:
-                case "forking", [session_id, before]:
-                    self.forking[session_id] = before
-                case "forked", [session_id, _]:
-                    self.forked.add(session_id)
-                case "deleting", [session_id]:
-                    self.forked.discard(session_id)
-                case "deleted", [session_id]:
-                    del self.forking[session_id]
-                case "renaming", [name]:
-                    self.renaming = {name}
-                case "renamed", [name]:
-                    self.renamed, self.renaming = name, set()
-                case "worn", [db_id]:
-                    self.worn.append(db_id)
-                case "written", [n]:
-                    self.written = n
-                case "backed up", [session_id]:
-                    self.backed_up.add(session_id)
+            getattr(self, f"_{kind.replace(' ', '_')}", lambda *_: None)(*what)
+
+    def _forking(self, session_id: str, before: int | None) -> None:
+        self.forking[session_id] = before
+
+    def _forked(self, session_id: str, _: int | None) -> None:
+        self.forked.add(session_id)
+
+    def _deleting(self, session_id: str) -> None:
+        self.forked.discard(session_id)
+
+    def _deleted(self, session_id: str) -> None:
+        del self.forking[session_id]
+
+    def _renaming(self, name: str | None) -> None:
+        self.renaming = {name}
+
+    def _renamed(self, name: str) -> None:
+        self.renamed, self.renaming = name, set()
+
+    def _worn(self, db_id: int) -> None:
+        self.worn.append(db_id)
+
+    def _written(self, n: int) -> None:
+        self.written = n
+
+    def _backed_up(self, session_id: str) -> None:
+        self.backed_up.add(session_id)
 
 
 def killed_after(running: Process, lines: int) -> list[str]:
@@ -179,7 +188,11 @@ async def test_no_kill_leaves_half_a_copy_or_loses_what_was_copied_moved_or_comp
             journal.forking, journal.forked = {}, set()
         for path in directory.glob("*.db"):
             check_file(path)
-        assert {path.suffix for path in directory.iterdir()} == {".db", ".lock"}
+        assert [
+            path.name
+            for path in directory.iterdir()
+            if path.suffix != ".db" and not path.name.startswith(".sessionactor.")
+        ] == []
         found = set()
         async with SessionRegistry(shelf) as registry:
             for file in await registry.find("*"):
@@ -228,8 +241,8 @@ async def check_moved(registry: SessionRegistry, directory: Path, journal: Journ
         assert connection.execute("SELECT name FROM session").fetchone() == (file.name,)
     assert await registry.find_by_name(file.name) == file
     # It can be renamed from there to where it was going.
-    await session.rename("first")
-    journal.renamed, journal.renaming = "first", set()
+    await session.rename("moved")
+    journal.renamed, journal.renaming = "moved", set()
 
 
 async def check_worn(registry: SessionRegistry, journal: Journal) -> None:

@@ -324,6 +324,23 @@ async def test_cancelled_callers_leave_nothing(place: Path | None) -> None:
         assert registry.statistics().queued == 0
 
 
+async def test_copies_leave_nothing(place: Path | None, tmp_path: Path) -> None:
+    async with nothing_is_left(place), SessionRegistry(place, max_active=3) as registry:
+        await use(registry, range(5))
+        sessions = [registry.session(f"s{n}") for n in range(5)]
+        for number, session in enumerate(sessions):
+            calls = [
+                *(asyncio.ensure_future(session.fork(before=n)) for n in range(5)),
+                *(asyncio.ensure_future(session.backup(tmp_path / "backup")) for _ in range(3)),
+                asyncio.ensure_future(session.compact()),
+            ]
+            for _ in range(number * 3):
+                await asyncio.sleep(0)
+            calls[number].cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+            (tmp_path / "backup").unlink(missing_ok=True)
+
+
 async def test_no_lock_is_left(tmp_path: Path) -> None:
     async with SessionRegistry(tmp_path) as registry:
         await use(registry, range(20))

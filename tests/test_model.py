@@ -114,6 +114,8 @@ class SessionMachine(RuleBasedStateMachine):
         raise NotImplementedError
 
     def teardown(self) -> None:
+        for revision in self.known:
+            self.follow_from(revision)
         self.do(self.registry.aclose())
         self.runner.close()
 
@@ -277,7 +279,9 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(since=st.integers(0, 10))
     def catch_up(self, since: int) -> None:
         """With the changes after a revision, a copy from then is as the session is now."""
-        revision = max(self.known.keys() & range(max(0, self.model.revision - since) + 1))
+        self.follow_from(max(self.known.keys() & range(max(0, self.model.revision - since) + 1)))
+
+    def follow_from(self, revision: int) -> None:
         copied = Copy(self.known[revision])
         self.do(copied.follow(self.registry, "s", revision))
         assert copied.snapshot == self.model.snapshot()

@@ -28,7 +28,7 @@ QUERIES: dict[str, str] = {
     and text.split()[:1] in (["SELECT"], ["INSERT"], ["UPDATE"], ["DELETE"])
 }
 QUERIES |= {f"SET_CONTEXT {field}": text for field, text in sql.SET_CONTEXT.items()}
-ONE_END = {"HEAD", "REMOVED_AT", "STATE", "IDENTITY", "CHANGED_AT"}
+ONE_END = {"HEAD", "SOUND", "REMOVED_AT", "STATE", "IDENTITY", "CHANGED_AT"}
 """They read one row, at the end of a table or of a table of one row."""
 ALL = {"METADATA", "MERGED", "ALL_METADATA", "ALL_TURNS", "ALL_REMOVALS"}
 """They are meant to read all, or pick from metadata, which is a few pairs."""
@@ -176,6 +176,7 @@ async def test_the_work_of_a_query_does_not_grow_with_the_history(tmp_path: Path
                 "skip": 5,
                 "turn": "t9",
                 "first": "k0",
+                "latest": 2**62,
             }
             given: dict[str, tuple[Any, ...]] = {
                 "KEY": (f"k{rows // 2}",),

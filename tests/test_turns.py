@@ -266,6 +266,24 @@ async def with_turns(registry: SessionRegistry, turns: list[str | None], gone: s
     return session
 
 
+async def test_whole_turns_are_found_in_a_long_history(place: Path | None) -> None:
+    async with SessionRegistry(place) as registry:
+        session = await registry.start("s")
+        size, count = 7, 150
+        for n in range(count):
+            await session.extend("a", [say(n)] * size, turn=f"t{n}")
+        for limit in (1, 7, 250, 252, 255, 256, 257, 259, 511, 512, 513, 518, 1049, 1050, 9999):
+            rows = await session.messages(limit=limit, newest=True, whole_turns=True)
+            wholes = min(max(1, limit // size), count)
+            assert len(rows) == wholes * size
+            assert rows[-1].db_id == size * count
+            assert rows[0].message == say(count - wholes)
+        await session.append("a", say("late"), turn="t0")
+        rows = await session.messages(limit=1, newest=True, whole_turns=True)
+        assert len(rows) == size * count + 1
+        assert await session.truncate_from(size * 100 + 3, whole_turns=True) == size * count + 1
+
+
 @given(TURN_IDS, st.sets(st.integers(1, 12)), st.integers(0, 13))
 async def test_no_turn_is_cut_by_a_read_of_whole_turns(
     turns: list[str | None], gone: set[int], limit: int

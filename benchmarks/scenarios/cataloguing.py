@@ -197,7 +197,8 @@ async def catching_up(settings: Settings) -> list[Section]:
 
 def _killed(directory: Path, sessions: int) -> Measure:
     async def measure() -> float:
-        await asyncio.to_thread(_kill, directory, sessions)
+        if sessions:
+            await asyncio.to_thread(_kill, directory, sessions)
         start = perf_counter()
         async with SessionRegistry(directory) as registry:
             await registry.sessions(limit=1)

@@ -16,6 +16,7 @@ from benchmarks.settings import Settings
 from benchmarks.workloads import (
     HUNDREDTH,
     JAPANESE,
+    OTHER_THIRD,
     THIRD,
     THOUSANDTH,
     data_directory,
@@ -87,34 +88,38 @@ async def _newest(registry: SessionRegistry, settings: Settings, note: str) -> S
 
 async def _third(registry: SessionRegistry, settings: Settings) -> Section:
     third, one = "a word of every third", "a word of one in a hundred"
+    times = settings.repetitions
     return await compare(
         f"Search for the newest {HITS}, a word of a third of {settings.searched:,} messages",
         "ms",
         {
-            third: _search(registry, THIRD, settings.repetitions),
-            one: _search(registry, HUNDREDTH, settings.repetitions),
+            third: _search(registry, THIRD, times),
+            one: _search(registry, HUNDREDTH, times),
             f"{third}, within one session": _search(
-                registry, THIRD, settings.repetitions, session_id=directories.session_id(0)
+                registry, THIRD, times, session_id=directories.session_id(0)
+            ),
+            f"{third}, the best of each session": _search(registry, THIRD, times, by="session"),
+            "two words of a third each that never meet": _search(
+                registry, f"{THIRD} {OTHER_THIRD}", times // 10
             ),
         },
         rounds=settings.rounds,
         ours=third,
         targets=[Target(one, at_most=WITHIN)],
+        note="The last three for information; two words that never meet are the worst to ask for.",
     )
 
 
 async def _ranked(registry: SessionRegistry, settings: Settings) -> Section:
-    times = settings.repetitions // 10
+    words = {"a hundred": HUNDREDTH, "a thousand": THOUSANDTH, "three": THIRD}
     return await compare(
         f'Search for the best {HITS} of {settings.searched:,} messages, `order="rank"`',
         "ms",
         {
-            f"a word of one in {share}": _search(registry, word, times, order="rank")
-            for share, word in (
-                ("a hundred", HUNDREDTH),
-                ("a thousand", THOUSANDTH),
-                ("three", THIRD),
+            f"a word of one in {share}": _search(
+                registry, word, settings.repetitions // 10, order="rank"
             )
+            for share, word in words.items()
         },
         rounds=min(3, settings.rounds),
         ours="a word of one in a hundred",
@@ -128,10 +133,11 @@ def _search(
     times: int,
     *,
     order: Literal["newest", "rank"] = "newest",
+    by: Literal["message", "session"] = "message",
     session_id: str | None = None,
 ) -> Measure:
     async def search() -> Sequence[SearchHit]:
-        return await registry.search(query, limit=HITS, order=order, session_id=session_id)
+        return await registry.search(query, limit=HITS, order=order, by=by, session_id=session_id)
 
     async def measure() -> float:
         # How many there are depends on the settings, and is looked up once.

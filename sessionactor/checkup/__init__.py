@@ -4,16 +4,15 @@ It looks at files, not at a registry's index, and so sees what registries pass o
 beside processes that have sessions open. `check` and `repair` block.
 
     finding           what is wrong with a file
-    reading           a session's file, opened to look only
     content           what is wrong inside of one
     listing           what is wrong around them, and all files in turn
     repairing         what is safe to do about it
     agreement         whether the catalog says what the files say
 """
 
-from sessionactor.checkup._agreement import check_catalog
+from sessionactor.checkup._agreement import check_catalog, has_catalog
 from sessionactor.checkup._finding import Finding, Problem
 from sessionactor.checkup._listing import check
 from sessionactor.checkup._repairing import repair
 
-__all__ = ["Finding", "Problem", "check", "check_catalog", "repair"]
+__all__ = ["Finding", "Problem", "check", "check_catalog", "has_catalog", "repair"]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from sessionactor import _names as names
 from sessionactor._errors import SessionError, SessionNotFoundError
 from sessionactor._records import SessionInfo
 from sessionactor._registry import SessionRegistry
 from sessionactor.checkup._finding import Finding
 
-_PAGE: Final = 1000
+_PAGE: Final = 100_000
 _LOOKS: Final = 3
 _SETTLING_S: Final = 0.5
 """Between two looks: the catalog follows what is committed, a moment later."""
@@ -27,6 +29,11 @@ class _Difference(NamedTuple):
     revision: int | None
     """Of the session as its file says; where that moves on, the catalog is just behind."""
     detail: str
+
+
+def has_catalog(directory: str | os.PathLike[str]) -> bool:
+    """Whether a catalog is kept there; otherwise who only reads looks at every file."""
+    return os.path.lexists(os.path.join(directory, names.CATALOG_FILE))
 
 
 async def check_catalog(
@@ -116,4 +123,4 @@ async def _listed(registry: SessionRegistry) -> dict[str, SessionInfo]:
             return found
 
 
-__all__ = ["check_catalog"]
+__all__ = ["check_catalog", "has_catalog"]

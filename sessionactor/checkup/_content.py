@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 from collections.abc import Iterator
+from functools import cache
 from typing import Final, NamedTuple
 
 from sessionactor import _loading as loading
@@ -17,6 +19,7 @@ from sessionactor.checkup._finding import Problem
 
 INTEGRITY: Final = "PRAGMA integrity_check(20)"
 VERSION: Final = "PRAGMA user_version"
+TABLES: Final = "SELECT type, name FROM sqlite_master"
 COUNT: Final = "SELECT count(*) FROM messages"
 ROWS: Final = (
     "SELECT id, agent_id, data, inserted_at FROM messages WHERE id > ? ORDER BY id LIMIT ?"
@@ -49,10 +52,30 @@ def faults(entry: str, connection: sqlite3.Connection) -> Iterator[Fault]:
         else:
             yield Fault("damaged", f"the database is damaged: {detail}")
         return
+    missing = _missing(connection)
+    if missing:
+        yield Fault("damaged", f"it has no {', no '.join(missing)}")
+        return
     yield from _identity(entry, connection)
-    if connection.execute(VERSION).fetchone()[0] == schema.VERSION:  # older ones: when migrated
+    if connection.execute(VERSION).fetchone()[0] == schema.VERSION:
         yield from _count(connection)
+    else:
+        yield Fault("older", "an older version of sessionactor wrote it", "bring it up to date")
     yield from _rows(connection)
+
+
+def _missing(connection: sqlite3.Connection) -> list[str]:
+    """The tables and indices that a file of its version has, and this one has not."""
+    (version,) = connection.execute(VERSION).fetchone()
+    there = set(connection.execute(TABLES).fetchall())
+    return [f"{kind} {name}" for kind, name in sorted(_expected(version) - there)]
+
+
+@cache
+def _expected(version: int) -> frozenset[tuple[str, str]]:
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        schema.migrate(connection, 0, schema.MIGRATIONS[:version])
+        return frozenset(connection.execute(TABLES).fetchall())
 
 
 def _identity(entry: str, connection: sqlite3.Connection) -> Iterator[Fault]:

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 Problem: TypeAlias = Literal[
     "draft", "log", "foreign", "newer", "duplicate", "unreadable", "damaged", "index",
-    "identity", "count", "undecodable", "catalog",
+    "identity", "count", "older", "undecodable", "catalog",
 ]  # fmt: skip
 """
 | problem | what it means |
@@ -23,6 +23,7 @@ Problem: TypeAlias = Literal[
 | `index` | only indices of it are damaged |
 | `identity` | the id or name inside is not that of the file |
 | `count` | the number of messages is not that of the rows |
+| `older` | an older version of this package wrote it, and nobody has opened it since |
 | `undecodable` | rows that cannot be decoded |
 | `catalog` | the catalog does not say of a session what its file says |
 """

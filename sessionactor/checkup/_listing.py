@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
 
 from sessionactor import _files as files
+from sessionactor import _looking as looking
 from sessionactor import _names as names
-from sessionactor._ownership import Ownership
+from sessionactor._errors import SessionNotFoundError, StorageError
+from sessionactor._ownership import Onlooker
 from sessionactor.checkup._content import Fault, faults
 from sessionactor.checkup._finding import Finding, Problem
-from sessionactor.checkup._reading import Meanwhile, looking
-
-_PATIENCE: Final = 5
-"""How often a file is read again because somebody opened it meanwhile."""
 
 
 def check(
@@ -76,10 +74,7 @@ def _base(path: Path) -> Path | None:
 
 
 def _drafts(place: Path) -> Iterator[Finding]:
-    try:
-        ownership = Ownership(place)
-    except PermissionError:
-        return  # nobody here may make or remove any
+    ownership = Onlooker(place)
     try:
         for entry in ownership.stale_drafts():
             detail = "its process died while it made a session, which never existed"
@@ -116,27 +111,46 @@ def _wrong(path: Path, twins: list[str]) -> Iterator[Fault]:
                 files_of_it = ", ".join(twins)
                 yield Fault("duplicate", f"{files_of_it} is of the same session: move one away")
             yield from _inside(path)
-    except sqlite3.Error as error:
-        if os.path.lexists(path):  # otherwise it was renamed or deleted meanwhile
-            yield Fault(_problem(error), f"SQLite says: {error}")
     except OSError as error:
         yield Fault("unreadable", str(error))
+
+
+def _inside(path: Path) -> list[Fault]:
+    def see(uri: str) -> list[Fault]:
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=files.BUSY_TIMEOUT_S, isolation_level=None
+        )
+        with contextlib.closing(connection):
+            connection.execute("BEGIN")  # so that all is of one moment
+            return list(faults(path.name, connection))
+
+    if _is_left_without_index(path):
+        detail = "its log has no index, so that it cannot be read beside others"
+        return [Fault("unreadable", detail, "open it once")]
+    try:
+        return looking.look(path, names.parse_id(path.name), see)
+    except SessionNotFoundError:
+        return []  # renamed or deleted meanwhile
+    except StorageError as error:
+        cause = error.__cause__
+        if isinstance(cause, sqlite3.Error):
+            return [Fault(_problem(cause), f"SQLite says: {cause}")]
+        return [Fault("unreadable", str(cause or error))]
+
+
+def _is_left_without_index(path: Path) -> bool:
+    """Whether a log is there that an owner would not leave so: it was copied or restored."""
+    log, index = f"{path}{names.LOG_SUFFIX}", f"{path}{names.INDEX_SUFFIX}"
+    try:
+        return os.stat(log).st_size > 0 and not os.path.lexists(index) and os.path.lexists(log)
+    except FileNotFoundError:
+        return False
 
 
 def _problem(error: sqlite3.Error) -> Problem:
     """Whether the file is to blame, or what stands in the way of reading it."""
     in_the_way = isinstance(error, sqlite3.OperationalError) and "no such" not in str(error)
     return "unreadable" if in_the_way else "damaged"
-
-
-def _inside(path: Path) -> list[Fault]:
-    for _ in range(_PATIENCE):
-        try:
-            with looking(path) as connection:
-                return list(faults(path.name, connection))
-        except Meanwhile:
-            continue
-    return []  # it is opened and closed all the time: whoever does that would notice
 
 
 __all__ = ["check", "is_orphan", "session_id_of"]

@@ -43,7 +43,7 @@ def repair(finding: Finding) -> bool:
                     return not os.path.lexists(finding.path)
                 case "log":
                     return _put_aside(finding.path)
-                case "identity":
+                case "identity" | "older" | "unreadable":
                     with _opened(finding):
                         return True  # opening it sees to that
                 case "count":

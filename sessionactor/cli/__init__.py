@@ -14,7 +14,10 @@ It stands on the public API alone, and needs the extra `cli` (click and rich).
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from typing import NoReturn
 
 MISSING = (
     "the command line of sessionactor needs its extra, which is not installed ({missing} is"
@@ -31,7 +34,17 @@ def main() -> None:
             raise
         sys.stderr.write(MISSING.format(missing=error.name))
         sys.exit(1)
-    app(prog_name="sessionactor")
+    try:
+        app(prog_name="sessionactor")
+    except KeyboardInterrupt:  # pressed again, while what is open was being closed
+        _leave()
+    finally:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(*_: object) -> NoReturn:
+    """End at once: whatever is open survives that."""
+    os._exit(130)
 
 
 __all__ = ["main"]

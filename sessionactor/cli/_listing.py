@@ -11,13 +11,15 @@ import click
 from rich.text import Text
 
 from sessionactor import SessionInfo, SessionRegistry
+from sessionactor.checkup import has_catalog
 from sessionactor.cli import _finding as finding
 from sessionactor.cli._options import command, pair
 from sessionactor.cli._options import moment as ago
 from sessionactor.cli._place import Place
 from sessionactor.cli._text import clean, counted, moment, size
 
-_PAGE: Final = 1000
+_PAGE: Final = 100_000
+"""Of a walk over all: where there is no catalog, each page is a look at every file."""
 _LARGEST: Final = 5
 _STATES: Final = {
     "running": "green",
@@ -100,6 +102,7 @@ async def ls(
         output.table(_COLUMNS, rows)
     if more is not None:
         output.note(f"more: --cursor {more}, or --all", cursor=more)
+    _tell_of_missing_catalog(place)
 
 
 _COLUMNS: Final = ("ID", "NAME", ">MESSAGES", "STATE", "LAST ACTIVITY", "AGENT", "CHANNEL")
@@ -169,6 +172,7 @@ async def search(
         output.line(Text("    " + clean(" ".join(hit.snippet.split()))))
     if not hits and not output.as_json:
         output.note("nothing found")
+    _tell_of_missing_catalog(place)
 
 
 @command("stats")
@@ -225,6 +229,11 @@ async def stats(place: Place) -> None:
                 for session in largest
             ],
         )
+
+
+def _tell_of_missing_catalog(place: Place) -> None:
+    if not place.output.as_json and not has_catalog(place.directory):
+        place.output.note("there is no catalog here, so all files were read: doctor --fix makes it")
 
 
 async def _all(registry: SessionRegistry) -> AsyncIterator[SessionInfo]:

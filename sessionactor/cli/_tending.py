@@ -12,7 +12,7 @@ import click
 from rich.text import Text
 
 from sessionactor import SessionError
-from sessionactor.checkup import Finding, check, check_catalog, repair
+from sessionactor.checkup import Finding, check, check_catalog, has_catalog, repair
 from sessionactor.cli import _finding as finding
 from sessionactor.cli import _json as json
 from sessionactor.cli._exits import Exit, code_of, details_of, message_of
@@ -144,6 +144,8 @@ async def _catalog(place: Place, repaired: list[str | None], *, fix: bool) -> li
     async with place.reading() as registry:
         with place.output.progress("catalog") as told:
             found = await check_catalog(registry, told)
+    if fix and not has_catalog(place.directory):
+        found.append(Finding("catalog", place.directory, None, "there is none", "make it"))
     if not fix or not found:
         return [_Treated(one) for one in found]
     try:

@@ -11,7 +11,7 @@ formats. The modules, each layer importing only what stands above it:
     content, members, lines, files          between files and sessions
     foreign, events, loop, writing, native  the formats
     reading, source                         a file's content, a session's content
-    comparing, exporting, importing         from the one to the other
+    comparing, parts, exporting, importing  from the one to the other
 """
 
 from sessionactor.interchange._exporting import export_session, export_sessions

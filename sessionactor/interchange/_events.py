@@ -1,7 +1,7 @@
 """Event records: `{"id", "session_id", "parent_id", "timestamp", "event"}` in each line.
 
 A record's event is a row's message, its id the row's key. What a row has no place for, a time
-more exact than microseconds above all, is kept in the message, as its member `$record`.
+more exact than microseconds above all, is kept beside the row, as its origin.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from sessionactor.interchange._reports import Problems
 from sessionactor.interchange._to_json import message_text, quoted, value_text
 
 _EVENT: Final = "$event"
-_RECORD: Final = "$record"
-_RESERVED: Final = {_EVENT, _RECORD}
-_OWN: Final = {"id", "session_id", "parent_id", "event"}
+"""The only member of a message that stands for an event that is no object."""
 _NAMESPACE: Final = uuid.UUID("5e551011-ac70-5000-8000-65766e747300")
 _LATEST: Final = "9999-12-31T23:59:59.999999Z"
 
@@ -58,15 +56,23 @@ class EventsReader:
         if self._rows:
             at = max(at, self._at)  # a session's times never go backwards
         event = members.value("event")
-        kept = {} if short_text_of(at) == timestamp else {"timestamp": timestamp}
+        kept = members.rest().copy()
+        if short_text_of(at) != timestamp:
+            kept["timestamp"] = timestamp
+        if type(event) is not dict:
+            event, kept["event"] = {_EVENT: event}, _EVENT
+        origin = value_text(kept, foreign=True)[0] if kept else None
+        if origin is not None and len(origin) > self._reading.max_message_bytes:
+            raise BadLineError("its further members are larger than a message may be")
         row = new_row(
             self._rows + 1,
             self._reading,
-            _wrapped(event, kept | members.rest()),
+            event,
             at,
             revision=self._rows + 1,
             key=record_id,
             parent=parent_id,
+            origin=origin,
         )
         self._named.check(session_id)
         first = self._seen.first_line(record_id, number)
@@ -87,32 +93,6 @@ class EventsReader:
         return plain_heading(
             session_id, self._rows, self._rows, self._first_at, self._at, timeless=False
         )
-
-
-def _wrapped(event: Any, record: dict[str, Any]) -> dict[str, Any]:
-    """The message of an event, with what the row has no place for."""
-    if type(event) is not dict or not _RESERVED.isdisjoint(event):
-        event = {_EVENT: event}
-    return {**event, _RECORD: record} if record else event
-
-
-def _unwrapped(message: Mapping[Any, Any]) -> tuple[Any, dict[str, Any]]:
-    """The event of a message, and the members of its record."""
-    record = message.get(_RECORD, {})
-    if not _is_record(record):
-        return message, {}
-    if _EVENT in message and message.keys() <= _RESERVED:
-        return message[_EVENT], record
-    return {key: value for key, value in message.items() if key != _RECORD}, record
-
-
-def _is_record(record: Any) -> bool:
-    if type(record) is not dict or any(type(key) is not str or key in _OWN for key in record):
-        return False
-    timestamp = record.get("timestamp")
-    return "timestamp" not in record or (
-        type(timestamp) is str and nanoseconds_of(timestamp) is not None
-    )
 
 
 def record_id_of(session_id: str, db_id: int, key: str | None) -> str:
@@ -144,13 +124,13 @@ class EventsWriter:
             return b""
         row = item.row
         db_id, agent_id, data, at, _, _, key, parent, *_ = row
+        origin = {} if item.origin is None else _origin(item.origin)
         text, is_tagged = message_text(data, foreign=True)
-        record: dict[str, Any] = {}
         message = None
-        if row[4] or b"summary" in data or '"$record"' in text or '"$event"' in text:
+        if row[4] or b"summary" in data or "event" in origin:
             message = decode(data)
-            event, record = _unwrapped(message)
-            text, is_tagged = value_text(event, foreign=True)
+        if origin.pop("event", None) == _EVENT and message is not None and [*message] == [_EVENT]:
+            text = value_text(message[_EVENT], foreign=True)[0]
         self.losses.of_row(row, message)
         self.losses.add("agents of messages", agent_id != DEFAULT_AGENT)
         self.losses.add("messages with values that JSON cannot hold, written as tags", is_tagged)
@@ -158,14 +138,14 @@ class EventsWriter:
         if parent is not None and parent in parent_ids:
             parent = parent_ids[parent]
             self.losses.add("parents, which became the ids of their records")
-        timestamp = record.pop("timestamp", None) or short_text_of(at) or _LATEST
+        timestamp = origin.pop("timestamp", None) or short_text_of(at) or _LATEST
         line = (
             f'{{"id":{quoted(record_id_of(self._session_id, db_id, key))},'
             f'"session_id":{self._quoted_id},"parent_id":{quoted(parent)},'
             f'"timestamp":{quoted(timestamp)},"event":{text}'
         )
-        if record:
-            line += f",{value_text(record, foreign=True)[0][1:-1]}"
+        if origin:
+            line += f",{value_text(origin, foreign=True)[0][1:-1]}"
         return f"{line}}}\n".encode()
 
     def end(self) -> bytes:
@@ -173,6 +153,15 @@ class EventsWriter:
         return b""
 
 
+def _origin(text: str) -> dict[str, Any]:
+    """What a record had besides; nothing, where something else was kept."""
+    origin: Any = parse(text, foreign=True)
+    if type(origin) is not dict or not _OWN.isdisjoint(origin):
+        return {}
+    return origin if isinstance(origin.get("timestamp", ""), str) else {}
+
+
+_OWN: Final = {"id", "session_id", "parent_id"}
 _PLACES: Final = {
     "StoredMetadata": "metadata",
     "StoredTurn": "turns",

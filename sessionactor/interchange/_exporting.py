@@ -29,6 +29,7 @@ from sessionactor.interchange._files import (
     begins_with,
     make_directory,
 )
+from sessionactor.interchange._from_json import BadLineError
 from sessionactor.interchange._loop import LoopWriter
 from sessionactor.interchange._reports import (
     ExportedSession,
@@ -214,7 +215,7 @@ class _Export:
         try:
             session = self._registry.session(self._session_id)
             await session.backup(place.path / names.file_name(session.session_id, session.name))
-            async with SessionRegistry(place.path) as copies:
+            async with SessionRegistry(place.path, read_only=True, catalog=False) as copies:
                 return await self._try(await Source.open(copies, self._session_id), file)
         finally:
             self._worker.post(place.remove)
@@ -242,7 +243,7 @@ class _Export:
                 if isinstance(item, WholeRow) and type(item.row[1]) is not str:
                     raise UndecodableError("its text is not UTF-8")
                 file.write(writer.line(item, parent_ids))
-            except UndecodableError as error:
+            except (UndecodableError, BadLineError) as error:
                 self._problems.add(None, f"message {db_id} is damaged, and left out: {error}")
             else:
                 self._messages += db_id is not None

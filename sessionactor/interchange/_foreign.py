@@ -65,6 +65,7 @@ def new_row(
     revision: int,
     key: str | None = None,
     parent: str | None = None,
+    origin: str | None = None,
 ) -> WholeRow:
     """A row as an append would have made it."""
     data = encoded(message, reading.max_message_bytes)
@@ -74,7 +75,7 @@ def new_row(
         *(db_id, reading.agent_id, data, at, int(is_checkpoint)),
         *(None, key, parent, None, revision, None),
     )
-    return WholeRow(row, revision, None)
+    return WholeRow(row, revision, None, origin)
 
 
 class Losses:

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import NamedTuple
 
-from sessionactor._changes import (
-    RemoveRows,
-    Restored,
-    StoredInfo,
-    StoredKey,
-    StoredMetadata,
-    StoredTurn,
-    WholeRow,
+from sessionactor._changes import StoredInfo
+from sessionactor._errors import (
+    InvalidValueError,
+    RegistryClosedError,
+    SessionError,
+    SessionExistsError,
+    SessionNotFoundError,
 )
-from sessionactor._errors import InvalidValueError, RegistryClosedError, SessionError
 from sessionactor._registry import SessionRegistry
-from sessionactor._requests import ReadInfo, Restore, Write
+from sessionactor._requests import ReadInfo, Write
 from sessionactor.interchange._comparing import compare, same_heading
-from sessionactor.interchange._content import (
-    DEFAULT_AGENT,
-    Heading,
-    key_of,
-)
+from sessionactor.interchange._content import DEFAULT_AGENT, Heading
 from sessionactor.interchange._files import Worker, exports_in
 from sessionactor.interchange._from_json import BadLineError
 from sessionactor.interchange._members import Members
+from sessionactor.interchange._parts import part_of, with_last
 from sessionactor.interchange._reading import READERS, Batch, Pass, SourceFile
 from sessionactor.interchange._reports import (
     Format,
@@ -220,9 +215,12 @@ class _Import:
     async def _take_over(self, heading: Heading) -> ImportedFile:
         """Store the file's session, unless there is one."""
         session_id = heading.session_id
-        if not await self._registry.exists(session_id):
+        is_new = not self._is_known(session_id)
+        try:
             await self._registry.start(session_id, name=heading.name)
-            return await self._store(heading, None, is_new=True)
+        except SessionExistsError:  # under another name
+            if not await self._registry.exists(session_id):
+                raise
         info: StoredInfo = await self._registry.ask(session_id, ReadInfo())
         if info.state == "importing":
             if (info.turn_id or "").rpartition(":")[0] == self._what:
@@ -233,26 +231,36 @@ class _Import:
                 f"session {session_id!r} is being imported from another file, or this one was"
                 " changed meanwhile: delete the session to import it again",
             )
-        difference = await self._difference(heading)
-        if difference is None:
-            return self._result(heading, "unchanged")
-        if info.revision or info.high_water or heading.name not in (None, info.name):
-            return self._result(heading, "exists", difference)
-        return await self._store(heading, None, is_new=False)
+        is_empty = not (info.revision or info.high_water)
+        if not (is_new and is_empty):
+            difference = await self._difference(heading)
+            if difference is None:
+                return self._result(heading, "unchanged")
+            if not is_empty or heading.name not in (None, info.name):
+                return self._result(heading, "exists", difference)
+        return await self._store(heading, None, is_new=is_new)
+
+    def _is_known(self, session_id: str) -> bool:
+        """Whether the registry knows of such a session; looking for it would take a scan."""
+        try:
+            self._registry.file_of(session_id)
+        except SessionNotFoundError:
+            return False
+        return True
 
     async def _store(self, heading: Heading, mark: str | None, *, is_new: bool) -> ImportedFile:
         """Store the file's session, or the rest of it after a mark."""
         session_id = heading.session_id
         storing = self._file.begin(checked=not self._problems.count)
         async with aclosing(self._batches(storing, 1)) as batches:
-            async for batch, is_last in _with_last(batches):
+            async for batch, is_last in with_last(batches):
                 if is_last and storing.fingerprint() != self._fingerprint:
                     if is_new:
                         await self._registry.delete(session_id)
                     reason = "the file was changed while it was imported: import it again"
                     return self._result(heading, "failed", reason)
                 final = heading.restored if is_last else None
-                part = await self._worker.run(_part, batch, self._what, mark, final)
+                part = await self._worker.run(part_of, batch, self._what, mark, final)
                 if part is not None:
                     await self._registry.ask(session_id, Write((part,)))
                     mark = part.mark
@@ -300,38 +308,6 @@ class _Import:
         if line is None:
             return None
         return f"session {session_id!r} exists, and differs from line {line} of the file on"
-
-
-def _part(batch: Batch, what: str, mark: str | None, final: Restored | None) -> Restore | None:
-    """What of a batch comes after a mark, as a part of a session; `None`: nothing."""
-    after = 0 if mark is None else int(mark.rpartition(":")[2])
-    items = [item for item, line in zip(batch.items, batch.lines, strict=True) if line > after]
-    if not items and final is None:
-        return None
-    rows = tuple(item for item in items if isinstance(item, WholeRow))
-    keys = [item for item in items if isinstance(item, StoredKey)]
-    keys += [key for row in rows if (key := key_of(row)) is not None]
-    return Restore(
-        mark,
-        f"{what}:{max([after, *batch.lines])}",
-        rows,
-        tuple(keys),
-        tuple(item for item in items if isinstance(item, StoredMetadata)),
-        tuple(item for item in items if isinstance(item, StoredTurn)),
-        tuple(item for item in items if isinstance(item, RemoveRows)),
-        final,
-    )
-
-
-async def _with_last(batches: AsyncIterator[Batch]) -> AsyncIterator[tuple[Batch, bool]]:
-    """Batches, and which of them is the last one."""
-    held: Batch | None = None
-    async for batch in batches:
-        if held is not None:
-            yield held, False
-        held = batch
-    if held is not None:
-        yield held, True
 
 
 __all__ = ["import_session", "import_sessions"]

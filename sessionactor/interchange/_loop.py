@@ -142,6 +142,7 @@ class LoopWriter:
         self.losses.add("agents of messages", row[1] != DEFAULT_AGENT)
         self.losses.add("times of messages", row[3] != self._created_at_ms * 1000)
         self.losses.add("keys of messages", row[6] is not None)
+        self.losses.add("records that messages were", item.origin is not None)
         self.losses.add("parents of messages", row[7] is not None)
         self.losses.add("messages with values that JSON cannot hold, written as tags", is_tagged)
         return header + f"{text}\n".encode()

@@ -40,6 +40,13 @@ class Members:
             raise BadLineError(f"{name!r} contains NUL")
         return value
 
+    def object(self, name: str) -> dict[str, Any]:
+        """An object."""
+        value = self.value(name)
+        if type(value) is not dict:
+            raise BadLineError(f"{name!r} is a {_name(value)}, not an object")
+        return value
+
     def optional_text(self, name: str) -> str | None:
         """A text, if it is there and not null."""
         if self._left.get(name) is None:

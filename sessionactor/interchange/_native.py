@@ -25,6 +25,7 @@ from sessionactor.interchange._from_json import BadLineError, parse
 from sessionactor.interchange._lines import Seen
 from sessionactor.interchange._members import Members
 from sessionactor.interchange._reports import Problems
+from sessionactor.interchange._to_json import value_text
 from sessionactor.interchange._writing import VERSION
 
 _ORDER: Final = ("metadata", "turn", "removal", "key", "message", "end")
@@ -146,7 +147,7 @@ class NativeReader:
 
     def _message(self, members: Members, number: int) -> WholeRow:
         item = self._row_of(members)
-        row, inserted_revision, _ = item
+        row, inserted_revision, *_ = item
         before = self._row
         if before is not None:
             if row[0] <= before.row[0]:
@@ -182,10 +183,14 @@ class NativeReader:
             revision,
             members.optional_time("updated_at"),
         )
+        origin = None
+        if "origin" in members.rest():
+            origin = value_text(members.object("origin"), foreign=True)[0]
         if row[10] is None:
-            return WholeRow(row, revision, None)
+            return WholeRow(row, revision, None, origin)
         inserted_revision = members.integer("inserted_revision", 0, revision)
-        return WholeRow(row, inserted_revision, None if row[6] is None else _digest(members))
+        digest = None if row[6] is None else _digest(members)
+        return WholeRow(row, inserted_revision, digest, origin)
 
     def _data(self, members: Members) -> bytes:
         if "message" not in members.rest():

@@ -13,8 +13,9 @@ from sessionactor._changes import RemoveRows, StoredKey, StoredMetadata, StoredT
 from sessionactor._codec import UndecodableError
 from sessionactor.interchange._content import Heading, Item
 from sessionactor.interchange._foreign import Losses
+from sessionactor.interchange._from_json import parse
 from sessionactor.interchange._moments import text_of
-from sessionactor.interchange._to_json import message_text, quoted
+from sessionactor.interchange._to_json import message_text, quoted, value_text
 
 VERSION: Final = 1
 END: Final = b'{"type":"end"}\n'
@@ -104,7 +105,7 @@ def item_line(item: Item) -> bytes:
 
 
 def _message(item: WholeRow) -> str:
-    row, inserted_revision, digest = item
+    row, inserted_revision, digest, origin = item
     db_id, agent_id, data, at, checkpoint, keep_from, key, parent, turn, revision, updated_at = row
     try:
         message = f'"message":{message_text(data)[0]}'
@@ -123,6 +124,8 @@ def _message(item: WholeRow) -> str:
         line += f',"updated_at":{_time(updated_at)},"inserted_revision":{inserted_revision}'
     if digest is not None:
         line += f',"digest":"{digest.hex()}"'
+    if origin is not None:
+        line += f',"origin":{value_text(parse(origin, foreign=True))[0]}'
     return line
 
 

@@ -12,8 +12,8 @@ with or without any of its plugins.
 import sys
 
 if "pytest" in sys.modules:  # a failed assertion of the suites then says what differed
-    for _contract in ("_writing_contract", "_reading_contract", "_store_contract"):
-        sys.modules["pytest"].register_assert_rewrite(f"sessionactor.testing.{_contract}")
+    for _part in ("writing", "editing", "turns", "reading", "copies", "store"):
+        sys.modules["pytest"].register_assert_rewrite(f"sessionactor.testing._{_part}_contract")
 
 from sessionactor.testing._faults import Faults, FaultyStore, Stall, Step, When, faulty_store
 from sessionactor.testing._memory import MemoryStore, MemoryVault, memory_registry

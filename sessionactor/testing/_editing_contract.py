@@ -227,24 +227,27 @@ class EditingContract(Scenarios):
         assert (info.room_id, info.agent_alias) == ("r", "alias")
         assert await session.append("a", says("next"), expected_head=6) == 8
         async with session.batch() as batch:
-            batch.append("a", says(9))
+            batch.truncate_from(6)
+            batch.extend("a", [says(9), says(10)])
+            batch.remove([10])
+            batch.update(8, says("gone"))
+            batch.remove([5, 8, 10])
             batch.clear()
-            batch.append("a", says(10))
+            batch.append("a", says(11))
             batch.clear()
             batch.clear()
             batch.update_last(says("nothing"))
             batch.remove_last()
-        assert batch.results == [9, 5, 10, 1, 0, False, False]
+        assert batch.results == [2, [9, 10], 1, False, 1, 2, 11, 1, 0, False, False]
         assert (await session.info()).message_count == 0
 
     @in_session
     async def test_a_batch_refused_at_its_end_leaves_no_trace(self, session: Session) -> None:
-        await session.extend("a", [says(1), says(2)], keys=["1", "2"], turn="closed")
-        await session.finish_turn("closed")
+        async with session.turn("closed", agent_id="a") as closed:
+            await closed.extend([says(1), says(2)])
         async with session.turn("open", agent_id="a") as turn:
             await turn.append(says(3))
-            await session.discard_turn("closed")
-            before = (await session.messages(), await session.info(), await session.get_metadata())
+            before = await session.info()
 
             async def change() -> None:
                 async with session.batch() as batch:
@@ -252,26 +255,31 @@ class EditingContract(Scenarios):
                     batch.update(3, says("three"))
                     batch.save_metadata({"k": "v"})
                     batch.set_context(room_id="r")
+                    batch.set_state("running", "x")
+                    batch.finish_turn("x")
+                    batch.remove([1])
                     batch.truncate_from(3)
-                    batch.set_state("error")
                     batch.append("a", says("late"), turn="closed")
 
-            refused = await asyncio.gather(
-                session.append("b", says("before")),
+            refusal, *answers = await asyncio.gather(
                 change(),
                 session.append("b", says("after")),
-                change(),
+                session.remove([1]),
+                session.update(3, says("III")),
+                session.append("c", says("new"), key="new"),
+                session.append("c", says("fine"), turn="x"),
+                turn.append(says("goes on")),
                 return_exceptions=True,
             )
-            assert [type(one) for one in refused] == [int, TurnClosedError, int, TurnClosedError]
-            assert list(refused[::2]) == [4, 5]
-            await session.remove([4, 5])
+            assert isinstance(refusal, TurnClosedError)
+            assert answers == [4, 1, True, 5, 6, 7]
+            rows = await session.messages()
+            assert said(rows) == [2, "III", "after", "new", "fine", "goes on"]
             after = await session.info()
-            assert await session.messages() == before[0]
-            assert after.revision == before[1].revision + 3
-            assert (after.state, after.room_id, after.message_count) == ("running", None, 1)
-            assert await session.get_metadata() == before[2]
-            assert await turn.append(says("new"), key="new") == 6
+            assert (after.state, after.turn_id, after.room_id) == ("running", "open", None)
+            assert (after.message_count, after.revision) == (6, before.revision + 6)
+            assert await session.get_metadata() == {}
+        assert (await session.info()).state == "idle"
 
     @in_session
     async def test_the_latest_chapter_follows_updates_and_removals(self, session: Session) -> None:

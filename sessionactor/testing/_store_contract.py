@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sessionactor._errors import (
@@ -18,6 +21,8 @@ from sessionactor._errors import (
 from sessionactor._records import Row, SessionInfo
 from sessionactor._registry import SessionRegistry
 from sessionactor._session import Session
+from sessionactor.interchange import export_session, import_session
+from sessionactor.testing._copies_contract import CopiesContract
 from sessionactor.testing._editing_contract import EditingContract
 from sessionactor.testing._reading_contract import ReadingContract
 from sessionactor.testing._scenario import ids, in_loop, raised, said, says
@@ -25,7 +30,9 @@ from sessionactor.testing._turns_contract import TurnsContract
 from sessionactor.testing._writing_contract import WritingContract
 
 
-class SessionContract(WritingContract, EditingContract, TurnsContract, ReadingContract):
+class SessionContract(
+    WritingContract, EditingContract, TurnsContract, ReadingContract, CopiesContract
+):
     """What everything that answers as a `Session` does: subclass it for a transport.
 
     Name the subclass `Test…`, and give `open_session`: each test enters it for one new and
@@ -223,6 +230,33 @@ class StoreContract(SessionContract):
             assert await session.revision() == revision + 1
             assert await registry.find("old") == []
             assert (await registry.find_by_name("new")).session_id == "s"
+
+    @in_loop
+    async def test_a_session_is_exported_and_imported_whole(self) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            file = Path(place, "s.jsonl")
+            async with self.open_registry() as registry:
+                session = await registry.start("s", name="n")
+                for n in range(1, 7):
+                    await session.append("a", says(n), key=f"k{n}")
+                await session.update(2, says("edited"))
+                await session.remove([3])
+                await session.truncate_from(6)
+                async with session.turn("t", agent_id="b") as turn:
+                    await turn.append(says(b"\0"), parent=1)
+                await session.save_metadata({"k": "v"})
+                before = await _everything(session)
+                assert (await export_session(registry, "s", file)).status == "exported"
+                assert await registry.delete("s") is True
+            async with self.open_registry() as registry:
+                assert (await import_session(registry, file)).status == "imported"
+                session = registry.session("s")
+                assert await session.append("a", says(3), key="k3") == 3
+                after = await _everything(session)
+                assert after[:-1] == before[:-1]
+                assert replace(after[-1], path=None) == replace(before[-1], path=None)
+                assert (await export_session(registry, "s", file)).status == "unchanged"
+                assert (await import_session(registry, file)).status == "unchanged"
 
     @in_loop
     async def test_leaving_serves_what_was_accepted(self) -> None:

@@ -220,6 +220,10 @@ class TurnsContract(Scenarios):
         assert batch.results == [1, 0, None, 6, None]
         assert (await session.info()).state == "idle"
         assert await session.interrupted_turn() == []
+        await session.append("a", says(7), turn="w")  # no turn of that id was ever begun
+        assert await session.discard_turn("w") == 1
+        late = session.append("a", says("late"), turn="w")
+        assert isinstance(await raised(late), TurnClosedError)
 
     @in_session
     async def test_the_newest_rows_are_whole_turns(self, session: Session) -> None:

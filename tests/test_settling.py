@@ -1,0 +1,88 @@
+"""Files that are opened beside their owner while they are moved or removed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waiting import PATIENCE_S
+
+from sessionactor import SessionNotFoundError, SessionRegistry
+from sessionactor import _files as files
+from sessionactor._copying import back_up
+from sessionactor._takeover import Origin
+
+
+def says(content: object) -> dict[str, object]:
+    return {"role": "user", "content": content}
+
+
+def entries(directory: Path) -> list[str]:
+    return sorted(name for name in os.listdir(directory) if not name.startswith(".sessionactor."))
+
+
+async def test_a_file_that_is_opened_while_it_is_removed_leaves_no_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first read makes a log; the name that it belongs to is just going."""
+    place = tmp_path / "d"
+    remove_side_files = files.remove_side_files
+    raised: list[BaseException] = []
+
+    async with SessionRegistry(place, catalog=False) as registry:
+        session = await registry.start("s", name="n")
+        await session.append("a", says(1))
+        info: Any = await session.info()
+        created_at = round(info.created_at.timestamp() * 1e6)
+        origin = Origin("s", created_at, session.path)
+
+        def copy() -> None:
+            try:
+                back_up(origin, tmp_path / "copy", lambda: False)
+            except SessionNotFoundError as error:
+                raised.append(error)
+
+        copying = threading.Thread(target=copy)
+
+        def removing(path: Path) -> None:
+            remove_side_files(path)
+            copying.start()
+            copying.join(0.2)  # long enough to open the file, if nothing were in the way
+
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "remove_side_files", removing)
+            await registry.delete("s")
+        await asyncio.to_thread(copying.join, PATIENCE_S)
+        assert len(raised) == 1
+    assert entries(place) == []
+    assert not (tmp_path / "copy").exists()
+
+
+async def test_a_rename_waits_for_what_reads_the_file_in_this_process(tmp_path: Path) -> None:
+    async with SessionRegistry(tmp_path, catalog=False) as registry:
+        session = await registry.start("s", name="old")
+        await session.append("a", says(1))
+        path = session.path
+        assert path is not None
+        with files.settling():
+            _, key = files.enter(path)
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            connection.execute("BEGIN")
+            connection.execute("SELECT * FROM messages").fetchall()
+        with closing(connection):
+            await session.append("a", says(2))
+            renaming = asyncio.ensure_future(session.rename("new"))
+            done, _ = await asyncio.wait([renaming], timeout=0.1)  # were it not to wait, it failed
+            assert done == set()
+            assert path.exists()
+        files.leave(key)
+        await renaming
+        assert [row.message["content"] for row in await session.messages()] == [1, 2]
+        assert session.name == "new"
+    assert entries(tmp_path) == ["s_new.db"]

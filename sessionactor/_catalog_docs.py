@@ -90,9 +90,10 @@ class Docs:
         known = self._texts
         for session, puts in self._puts.items():
             late = [row for row, _ in puts.values() if row[2] not in known]
-            texts = known if not late else {**known, **texts_of(late, self._text_of)}
+            texts = texts_of(late, self._text_of) if late else known
             for row, is_new in puts.values():
-                db_id, agent_id, text = row[0], row[1], texts[row[2]]
+                db_id, agent_id, data = row[:3]
+                text = texts[data] if data in texts else known[data]
                 if type(agent_id) is not str or not agent_id.isascii():
                     agent_id = rows.text(agent_id) or ""
                 found = None if is_new else self._cursor.execute(_FIND, (session, db_id)).fetchone()

@@ -86,6 +86,7 @@ class CatalogFile:
         self._level = "FULL" if durability == "full" else "NORMAL"
         self._guard = guard
         self._connections: dict[str, _Opened] = {}
+        self._given_up: list[_Opened] = []
 
     async def open(self) -> None:
         await self._open(anew=False)
@@ -100,6 +101,12 @@ class CatalogFile:
         return await self._call("read", procedure)
 
     async def aclose(self) -> None:
+        await self._close()
+        for opened in self._given_up:
+            opened.join()
+        self._given_up.clear()
+
+    async def _close(self) -> None:
         while self._connections:
             _, opened = self._connections.popitem()
             with contextlib.suppress(sqlite3.Error, OSError):
@@ -107,17 +114,19 @@ class CatalogFile:
                 await opened.close()
 
     async def _open(self, *, anew: bool) -> None:
-        await self.aclose()
+        await self._close()
         try:
             for role, pragma in (
                 ("write", f"PRAGMA synchronous = {self._level}"),
                 ("read", "PRAGMA query_only = 1"),
             ):
                 opened = _Opened(partial(self._connect, pragma, anew and role == "write"))
+                self._given_up.append(opened)
                 await opened.open()
+                self._given_up.remove(opened)
                 self._connections[role] = opened
         except BaseException as error:
-            await self.aclose()
+            await self._close()
             if isinstance(error, SessionError) or not isinstance(error, sqlite3.Error | OSError):
                 raise
             raise self._failed(error) from error
@@ -231,12 +240,16 @@ class _Opened:
             raise
 
     async def close(self) -> None:
-        """Close the connection, and wait for its thread, which ends by itself, to be gone."""
+        """Close the connection, and wait for its thread to be gone."""
         try:
             await self.database.close()
         finally:
-            if self._thread is not None:
-                self._thread.join(timeout=1.0)
+            self.join()
+
+    def join(self) -> None:
+        """Wait for the thread, which ends by itself."""
+        if self._thread is not None:
+            self._thread.join(timeout=1.0)  # one that hangs shall not hang the event loop
 
     def _connected(self) -> sqlite3.Connection:
         self._thread = threading.current_thread()
@@ -253,7 +266,7 @@ class _Opened:
 class MemoryCatalog:
     """A catalog in memory: it starts no thread, so what it does is done in small parts."""
 
-    slice_rows = 256
+    slice_rows = 128
 
     def __init__(self, image: bytes | None = None) -> None:
         self._image = image

@@ -95,8 +95,9 @@ _TABLES: Final = (
     "text, content='', tokenize='unicode61 remove_diacritics 2')",
 )
 
-# Fewer and larger segments: half of the time of filling a catalog went into merging them.
-_OPTIONS: Final = (("hashsize", 8 << 20), ("automerge", 16))
+# Fewer and larger segments, because half of the time of filling a catalog went into merging
+# them; merged bit by bit, never many of them at once.
+_OPTIONS: Final = (("hashsize", 8 << 20), ("automerge", 8), ("crisismerge", 64))
 
 
 def image() -> bytes:

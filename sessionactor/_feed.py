@@ -23,7 +23,7 @@ MAX_BYTES: Final = 32 << 20
 """… and bytes of their messages."""
 BATCH_ROWS: Final = 512
 BATCH_BYTES: Final = 2 << 20
-"""Taken in together: so long may it take before others have their turn."""
+"""Taken in together at most: so long it takes before others have their turn."""
 _EVENT_BYTES: Final = 256
 """What an event takes without rows."""
 
@@ -105,14 +105,14 @@ class Feed:
         _wake(self._arrival)
         _wake(self._rest)
 
-    def batch(self) -> list[Queued]:
+    def batch(self, max_rows: int = BATCH_ROWS) -> list[Queued]:
         """What to take in next; it stays until it is `done`."""
         batch: list[Queued] = []
         rows = size = 0
         for queued in self._queue:
             rows += queued.rows
             size += queued.size
-            if batch and (rows > BATCH_ROWS or size > BATCH_BYTES):
+            if batch and (rows > min(max_rows, BATCH_ROWS) or size > BATCH_BYTES):
                 break
             batch.append(queued)
         return batch
@@ -152,6 +152,10 @@ class Feed:
         """Take note that there is more to read of these."""
         for part in parts:
             self._want(part, self._reading.pop(part, self._ticket))
+
+    def unread(self) -> None:
+        """Take note that nothing is being read any more."""
+        self.read_again(list(self._reading))
 
     def _want(self, part: str, ticket: int) -> None:
         self._wanted[part] = min(ticket, self._wanted.get(part, ticket))

@@ -95,6 +95,7 @@ class Indexer:
         self._anew = False
         self._has_dead = False
         self._ahead: asyncio.Task[_Slice | None] | None = None
+        self._cancelled: set[asyncio.Task[_Slice | None]] = set()
         self._progress: Progress | None = None
         self._total = 0
         self._losses = 0
@@ -115,6 +116,8 @@ class Indexer:
         """Take in what was told, and end. What is still to be read is read the next time."""
         self._closing = True
         self._feed.wake()
+        if self._ahead is not None:
+            self._ahead.cancel()
         await asyncio.wait([self._task])
         self._feed.fail(None)
         await self._place.aclose()
@@ -169,6 +172,7 @@ class Indexer:
                 await self._step()
                 self._failure = None
             except LostError as error:
+                self._unread()
                 self._begin_again(anew=error.is_ruined)
                 self._losses += 1
                 if self._losses > _ATTEMPTS:
@@ -176,12 +180,23 @@ class Indexer:
             except asyncio.CancelledError:
                 # Whoever cancels all tasks closes the registry then, and sessions that close
                 # need the catalog till the end.
+                self._unread()
                 asyncio.current_task().uncancel()  # type: ignore[union-attr]
             except Exception as error:
                 await self._failed(error)
-        if self._ahead is not None:
-            self._ahead.cancel()
-            await asyncio.wait([self._ahead])
+        self._unread()
+        if self._cancelled:
+            await asyncio.wait(self._cancelled)
+
+    def _unread(self) -> None:
+        """Give up what is read ahead: it is read again."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.cancel()
+            self._cancelled.add(ahead)
+            ahead.add_done_callback(self._cancelled.discard)
+            ahead.add_done_callback(_retrieved)
+        self._feed.unread()
 
     async def _step(self) -> None:
         if not self._begun.done():
@@ -217,7 +232,7 @@ class Indexer:
             self._begun.set_result(None)
 
     async def _take_in(self) -> None:
-        batch = self._feed.batch()
+        batch = self._feed.batch(self._place.slice_rows)
         events = [queued.event for queued in batch if queued.event is not None]
         try:
             fed = await self._place.write(
@@ -225,7 +240,8 @@ class Indexer:
             )
         except (LostError, StorageError, asyncio.CancelledError):
             raise
-        except Exception:
+        except Exception as error:
+            self._feed.fail(_mistake(error))
             self._feed.done(batch)  # again it would do the same
             raise
         self._feed.done(batch, fed.behind)
@@ -233,37 +249,44 @@ class Indexer:
 
     async def _read_some(self) -> None:
         """Take in what sessions say, while the next ones are read already."""
-        ahead, self._ahead = self._ahead, None
-        part = await (self._read() if ahead is None else ahead)
+        loop = asyncio.get_running_loop()
+        if self._ahead is None:
+            self._ahead = loop.create_task(self._read())
+        part = await self._ahead
+        self._ahead = None if part is None else loop.create_task(self._read())
         if part is None:
             return
-        self._ahead = asyncio.get_running_loop().create_task(self._read())
         parts = [wanted.part for wanted in part.wanted]
         try:
             again = await self._refill(part)
         except (LostError, StorageError, asyncio.CancelledError):
-            self._feed.read_again(parts)
             raise
-        except Exception:
+        except Exception as error:
+            self._feed.fail(_mistake(error))
             self._feed.read_done(parts)  # again it would do the same
             raise
         self._feed.read_again(again)
         self._feed.read_done(parts)
-        if self._progress is not None:
-            self._total = max(self._total, self._feed.left)
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        if self._progress is None:
+            return
+        self._total = max(self._total, self._feed.left)
+        try:
             self._progress(self._total - self._feed.left, self._total)
+        except Exception:
+            logger.exception("what is told of the progress of a rebuild failed")
+            self._progress = None
 
     async def _read(self) -> _Slice | None:
         parts = self._feed.read(_READ_SESSIONS)
         if not parts:
             return None
-        said = Said((), {})
-        try:
-            known = await self._place.read(partial(sql.revisions, parts))
-            wanted = [Wanted(part, known.get(part, 0)) for part in parts]
-            said = await self._source.changes(wanted, self._place.slice_rows, self._text_of)
-        finally:
-            self._feed.read_again(parts[len(said.changes) :])
+        known = await self._place.read(partial(sql.revisions, parts))
+        wanted = [Wanted(part, known.get(part, 0)) for part in parts]
+        said = await self._source.changes(wanted, self._place.slice_rows, self._text_of)
+        self._feed.read_again(parts[len(said.changes) :])
         return _Slice(wanted[: len(said.changes)], said)
 
     async def _refill(self, part: _Slice) -> list[str]:
@@ -286,9 +309,10 @@ class Indexer:
 
     async def _failed(self, error: Exception) -> None:
         """Tell those who wait, and wait until somebody asks, or for a while."""
+        self._unread()
         if not isinstance(error, StorageError):
             logger.error("the catalog failed", exc_info=error)
-            error = StorageError(f"the catalog failed: {error!r}")
+            error = _mistake(error)
         elif self._failure is None:
             logger.warning("the catalog cannot be written now: %s", error)
         self._failure = error
@@ -299,6 +323,15 @@ class Indexer:
         self._feed.fail(error)
         with contextlib.suppress(asyncio.CancelledError):
             await self._feed.rest(_RETRY_S)
+
+
+def _retrieved(task: asyncio.Task[_Slice | None]) -> None:
+    if not task.cancelled():
+        task.exception()  # nobody waits for it
+
+
+def _mistake(error: Exception) -> StorageError:
+    return StorageError(f"the catalog failed: {error!r}")
 
 
 __all__ = ["Indexer", "Progress", "Said", "Source"]

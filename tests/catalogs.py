@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -195,14 +196,17 @@ class Sessions:
         if self.read_gate is not None:
             await self.read_gate.wait()
         by_part = {names.id_part(session_id): session_id for session_id in self.made}
-        self.reads += [part for part, _ in wanted]
-        return Said(
-            [
-                self._changes(by_part[part], since, max_rows) if part in by_part else None
-                for part, since in wanted
-            ],
-            {},
-        )
+        found: list[Changes | None] = []
+        for part, since in wanted:
+            self.reads.append(part)
+            changes = None
+            if part in by_part:
+                changes = self._changes(by_part[part], since, max_rows)
+                max_rows -= len(changes.steps)
+            found.append(changes)
+            if max_rows <= 0:
+                break
+        return Said(found, {})
 
     def _changes(self, session_id: str, since: int, max_rows: int) -> Changes:
         """As a session says it: rows as they are now, and none that are gone."""
@@ -256,6 +260,14 @@ class Sessions:
         return [(one, db_id) for _, db_id, one in sorted(hits, reverse=True)]
 
 
+_alone = threading.Lock()
+
+
+def alone() -> AbstractContextManager[Any]:
+    """What the lock file of a directory is to the processes that share it."""
+    return _alone
+
+
 @asynccontextmanager
 async def catalog_of(
     sessions: Sessions,
@@ -269,7 +281,7 @@ async def catalog_of(
 ) -> AsyncIterator[Catalog]:
     """A catalog in a file, or without one in memory, that is told of the sessions."""
     if place is None:
-        place = MemoryCatalog() if path is None else CatalogFile(path, "normal", nullcontext)
+        place = MemoryCatalog() if path is None else CatalogFile(path, "normal", alone)
     catalog = Catalog(place, sessions, text_of, is_live, lazy=lazy, feed=feed)
     catalog.open()
     sessions.catalogs.append(catalog)

@@ -1,0 +1,717 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from catalogs import Sessions, catalog_of
+from hypothesis import given
+from hypothesis import strategies as st
+from waiting import eventually
+
+from sessionactor import _catalog_schema as schema
+from sessionactor._catalog import Catalog, NoCatalog
+from sessionactor._catalog_events import Committed, Opened
+from sessionactor._catalog_file import CatalogFile, MemoryCatalog
+from sessionactor._catalog_queries import Listing, Search
+from sessionactor._changes import InsertRows, StoredInfo
+from sessionactor._errors import NoCatalogError, SchemaVersionError, StorageError
+from sessionactor._feed import Feed
+
+_T = TypeVar("_T")
+
+
+@pytest.fixture(params=["file", "memory"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    return tmp_path / "catalog" if request.param == "file" else None
+
+
+async def agree(catalog: Catalog, sessions: Sessions, *words: str) -> None:
+    """See that the catalog says what is so."""
+    found, cursor = await catalog.sessions(Listing(order="created", limit=9999))
+    assert cursor is None
+    assert {info.session_id: info for info in found} == {
+        session_id: made.info for session_id, made in sessions.made.items()
+    }
+    for word in words:
+        hits = await catalog.search(Search(word, limit=9999))
+        assert [(hit.session_id, hit.db_id) for hit in hits] == sessions.found(word)
+
+
+# what it was not told
+
+
+async def test_sessions_that_were_there_before_are_read(path: Path | None) -> None:
+    sessions = Sessions()
+    for number in range(30):
+        sessions.create(f"s{number}")
+        sessions.append(f"s{number}", *["word"] * number)
+        sessions.update(f"s{number}", 1, "other") if number else None
+        sessions.remove(f"s{number}", 3, 5)
+    async with catalog_of(sessions, path) as catalog:
+        await agree(catalog, sessions, "word", "other")
+
+
+@pytest.mark.parametrize("told", [0, 1, 2])
+async def test_what_was_not_told_is_noticed_by_its_revision(path: Path | None, told: int) -> None:
+    sessions = Sessions()
+    async with catalog_of(sessions, path) as catalog:
+        sessions.create("s")
+        for number in range(3):
+            sessions.append("s", "word", tell=number < told)
+        sessions.remove("s", 1, 1, tell=False)
+        sessions.append("s", "other")
+        await agree(catalog, sessions, "word", "other")
+        before = len(sessions.reads)
+        sessions.append("s", "other")
+        await agree(catalog, sessions, "word", "other")
+        assert len(sessions.reads) == before  # from then on it is told again
+
+
+async def test_what_its_file_said_is_not_taken_twice(path: Path | None) -> None:
+    sessions = Sessions()
+    async with catalog_of(sessions, path) as catalog:
+        sessions.create("s")
+        sessions.append("s", "word")
+        info = sessions.made["s"].info
+        await catalog.flush()
+        row = sessions._row("s", 1)
+        for _ in range(3):
+            catalog.committed("s", 0, [InsertRows([row], [])], info)
+            catalog.opened(info)
+        await agree(catalog, sessions, "word")
+
+
+async def test_another_session_of_the_same_id_replaces_the_first(path: Path | None) -> None:
+    sessions = Sessions()
+    async with catalog_of(sessions, path) as catalog:
+        for way in ("opened", "committed"):
+            for word in ("one", "two"):
+                sessions.create("s")
+                sessions.append("s", word)
+                sessions.merge("s", {"word": word})
+                await agree(catalog, sessions, "one", "two")
+            sessions.delete("s", tell=False)
+            catalogs, sessions.catalogs = sessions.catalogs, []
+            sessions.create("s")
+            sessions.catalogs = catalogs
+            if way == "opened":
+                sessions.opened("s")
+            else:
+                sessions.append("s", "three")
+            await agree(catalog, sessions, "one", "two", "three")
+            assert await catalog.sessions(Listing(metadata=(("word", "two"),))) == ([], None)
+            sessions.delete("s")
+
+
+async def test_an_older_file_in_the_place_of_a_session_is_noticed(path: Path | None) -> None:
+    sessions = Sessions()
+    async with catalog_of(sessions, path) as catalog:
+        sessions.create("s")
+        sessions.append("s", "old")
+        kept = sessions.made["s"]
+        older = kept.info, list(kept.steps), dict(kept.rows)
+        sessions.append("s", "new")
+        await agree(catalog, sessions, "old", "new")
+        kept.info, kept.steps, kept.rows = older
+        sessions.opened("s")
+        await agree(catalog, sessions, "old", "new")
+
+
+async def test_late_news_of_a_deletion_do_not_remove_what_was_created_since(
+    path: Path | None,
+) -> None:
+    sessions = Sessions()
+    async with catalog_of(sessions, path) as catalog:
+        sessions.create("s")
+        sessions.append("s", "one")
+        await catalog.flush()
+        sessions.delete("s", tell=False)
+        sessions.create("s")
+        sessions.append("s", "two")
+        await catalog.flush()
+        catalog.deleted("s")
+        await agree(catalog, sessions, "one", "two")
+
+
+async def test_files_that_came_and_went_are_noticed_at_the_start(tmp_path: Path) -> None:
+    sessions = Sessions()
+    path = tmp_path / "catalog"
+    for session_id in ("stays", "goes", "is renamed", "was open", "changed"):
+        sessions.create(session_id)
+        sessions.append(session_id, "word")
+    async with catalog_of(sessions, path) as catalog:
+        await agree(catalog, sessions, "word")
+    sessions.delete("goes")
+    sessions.create("comes")
+    sessions.append("comes", "word")
+    sessions.rename("is renamed", "another")
+    for session_id in ("was open", "changed"):
+        sessions.append(session_id, "more")
+    sessions.left_open = {"was open"}
+    sessions.reads = []
+    async with catalog_of(sessions, path) as catalog:
+        hits = await catalog.search(Search("more"))
+        assert [hit.session_id for hit in hits] == ["was open"]
+        # The cost follows what came, went and was open, not how many there are.
+        assert sorted(sessions.reads) == ["comes", "is renamed", "was open"]
+        sessions.opened("changed")
+        await agree(catalog, sessions, "word", "more")
+
+
+async def test_what_was_being_read_when_it_ended_is_read_the_next_time(tmp_path: Path) -> None:
+    sessions = Sessions()
+    path = tmp_path / "catalog"
+    sessions.create("s")
+    async with catalog_of(sessions, path) as catalog:
+        await agree(catalog, sessions)
+    sessions.append("s", "word")
+    sessions.left_open = {"s"}
+    sessions.read_gate = asyncio.Event()
+    async with catalog_of(sessions, path):
+        await asyncio.sleep(0.05)  # until it waits at the gate, or has not come there
+    sessions.read_gate = None
+    sessions.left_open = set()  # reading a file tidies it up
+    async with catalog_of(sessions, path) as catalog:
+        await agree(catalog, sessions, "word")
+
+
+# too much at once
+
+
+@pytest.mark.parametrize("limits", [(10, 1 << 20), (1000, 2000)])
+async def test_what_is_too_much_is_read_from_the_files(
+    path: Path | None, limits: tuple[int, int]
+) -> None:
+    sessions = Sessions()
+    feed = Feed(*limits)
+    async with catalog_of(sessions, path, feed=feed) as catalog:
+        for session_id in ("a", "b", "c"):
+            sessions.create(session_id)
+        for _ in range(50):
+            for session_id in ("a", "b"):
+                sessions.append(session_id, "word", "and more")
+            assert feed._rows <= limits[0]
+            assert feed._bytes <= limits[1]
+        sessions.append("c", "word")
+        sessions.delete("b")
+        sessions.rename("a", "another")
+        await agree(catalog, sessions, "word", "more")
+        assert feed._rows == feed._bytes == 0
+        assert feed._newest == {}
+        reads = len(sessions.reads)
+        assert reads > 0
+        sessions.append("a", "word")
+        await agree(catalog, sessions, "word")
+        assert len(sessions.reads) == reads
+
+
+async def test_a_long_session_is_read_in_parts(path: Path | None) -> None:
+    sessions = Sessions()
+    sessions.create("s")
+    for _ in range(40):
+        sessions.append("s", *["word"] * 250)
+    async with catalog_of(sessions, path) as catalog:
+        await catalog.flush()
+        sessions.append("s", "last")
+        await agree(catalog, sessions, "last")
+        assert len(await catalog.search(Search("word", limit=99999))) == 10_000
+
+
+async def test_in_memory_the_loop_is_never_held_up_for_long() -> None:
+    sessions = Sessions()
+    place = MemoryCatalog()
+    took_s: list[float] = []
+    real = place.write
+
+    async def write(procedure: Callable[[sqlite3.Connection], Any]) -> Any:
+        before = time.thread_time()
+        try:
+            return await real(procedure)
+        finally:
+            took_s.append(time.thread_time() - before)
+
+    place.write = write  # type: ignore[method-assign]
+    for number in range(20):
+        sessions.create(f"s{number}")
+        for _ in range(10):
+            sessions.append(f"s{number}", *["some more words than one"] * 100)
+    async with catalog_of(sessions, place=place) as catalog:
+        assert len(await catalog.search(Search("words", limit=99999))) == 20_000
+        for _ in range(10):
+            for number in range(20):
+                sessions.append(f"s{number}", *["some more words than one"] * 20)
+        assert len(await catalog.search(Search("words", limit=99999))) == 24_000
+    assert len(took_s) > 24_000 / 250
+    assert max(took_s) < 0.1  # 10 ms, as a rule
+
+
+# waiting
+
+
+async def test_taken_waits_for_its_own_session_only(path: Path | None) -> None:
+    sessions = Sessions()
+    for session_id in ("slow", "quick"):
+        sessions.create(session_id)
+    async with catalog_of(sessions, path) as catalog:
+        await catalog.flush()
+        sessions.read_gate = asyncio.Event()
+        sessions.append("slow", "word", tell=False)
+        sessions.append("slow", "word")  # has to be read
+        await catalog.taken("quick")
+        waiting = asyncio.create_task(catalog.taken("slow"))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        sessions.read_gate.set()
+        await waiting
+        await agree(catalog, sessions, "word")
+
+
+async def test_one_who_waits_may_leave(path: Path | None) -> None:
+    sessions = Sessions()
+    async with catalog_of(sessions, path) as catalog:
+        sessions.create("s")
+        await catalog.flush()
+        sessions.read_gate = asyncio.Event()
+        sessions.append("s", "word", tell=False)
+        sessions.append("s", "word")
+        calls = [catalog.flush(), catalog.taken("s"), catalog.search(Search("word"))]
+        waiting = [asyncio.ensure_future(call) for call in calls]
+        await asyncio.sleep(0.01)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        assert all(task.cancelled() for task in waiting)
+        sessions.read_gate.set()
+        await agree(catalog, sessions, "word")
+
+
+async def test_a_lazy_catalog_does_nothing_until_it_is_asked() -> None:
+    sessions = Sessions()
+    sessions.create("s")
+    async with catalog_of(sessions, lazy=True) as catalog:
+        sessions.append("s", "word")
+        await catalog.taken("s")
+        await catalog.flush()
+        assert not sessions.reads
+        await agree(catalog, sessions, "word")
+        sessions.append("s", "word")
+        await catalog.taken("s")  # at once: what it was told is all it needs
+        await agree(catalog, sessions, "word")
+
+
+async def test_it_rests_unless_somebody_waits(tmp_path: Path) -> None:
+    sessions = Sessions()
+    async with catalog_of(sessions, tmp_path / "catalog") as catalog:
+        await catalog.flush()
+        works = rests = 0.0
+        place: Any = catalog._place
+        write = place.write
+        loop = asyncio.get_running_loop()
+
+        async def timed(procedure: Any) -> Any:
+            nonlocal works
+            before = loop.time()
+            try:
+                return await write(procedure)
+            finally:
+                works += loop.time() - before
+
+        place.write = timed
+        sessions.create("s")
+        start = loop.time()
+        while loop.time() - start < 0.5:
+            sessions.append("s", *["some words of a message"] * 20)
+            await asyncio.sleep(0.001)
+        rests = loop.time() - start - works
+        assert works * 4 < rests  # nine times as much, where nothing else runs
+        await agree(catalog, sessions)
+
+
+async def test_cancelling_everything_does_not_end_it_before_it_is_closed(
+    path: Path | None,
+) -> None:
+    sessions = Sessions()
+    async with catalog_of(sessions, path) as catalog:
+        await catalog.flush()
+        for number in range(20):
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            sessions.create(f"s{number}")
+            sessions.append(f"s{number}", "word")
+            if number % 3:
+                await asyncio.sleep(0.001)
+        await agree(catalog, sessions, "word")
+
+
+async def test_without_a_catalog_only_asking_fails() -> None:
+    sessions = Sessions()
+    sessions.create("s")
+    nothing = NoCatalog()
+    nothing.open()
+    nothing.opened(sessions.made["s"].info)
+    nothing.committed("s", 0, [], sessions.made["s"].info)
+    nothing.renamed("s", "m")
+    nothing.deleted("s")
+    await nothing.taken("s")
+    await nothing.flush()
+    for call in (
+        nothing.sessions(Listing()),
+        nothing.search(Search("x")),
+        nothing.children("x"),
+        nothing.running(),
+        nothing.rebuild(),
+    ):
+        with pytest.raises(NoCatalogError, match="catalog=False"):
+            await call
+    await nothing.aclose()
+
+
+# a disk that fails
+
+
+class Failing(CatalogFile):
+    """A catalog whose disk fails when it is told to."""
+
+    failure: Exception | None = None
+
+    async def write(self, procedure: Callable[[sqlite3.Connection], _T]) -> _T:
+        if self.failure is not None:
+            raise self.failure
+        return await super().write(procedure)
+
+
+async def test_a_disk_that_fails_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sessions = Sessions()
+    place = Failing(tmp_path / "catalog", "full", nullcontext)
+    async with catalog_of(sessions, place=place) as catalog:
+        sessions.create("s")
+        await catalog.flush()
+        place.failure = StorageError("the disk is full")
+        sessions.append("s", "word")
+        with pytest.raises(StorageError, match="full"):
+            await catalog.search(Search("word"))
+        await catalog.taken("s")  # a session may be closed nevertheless
+        for _ in range(100):
+            sessions.append("s", "word")
+        with pytest.raises(StorageError, match="full"):
+            await catalog.flush("s")
+        place.failure = None
+        await agree(catalog, sessions, "word")
+    assert "cannot be written" in caplog.text
+
+
+async def test_a_mistake_of_ours_stops_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sessions = Sessions()
+    place = Failing(tmp_path / "catalog", "normal", nullcontext)
+    async with catalog_of(sessions, place=place) as catalog:
+        for session_id in ("a", "b"):
+            sessions.create(session_id)
+        await catalog.flush()
+        place.failure = RuntimeError("a mistake")
+        sessions.append("a", "word")
+        with pytest.raises(StorageError, match="mistake"):
+            await catalog.flush()
+        place.failure = None
+        sessions.append("b", "word")
+        sessions.append("a", "word")  # the one before was lost: it is noticed
+        await agree(catalog, sessions, "word")
+    assert "a mistake" in caplog.text
+
+
+async def test_a_disk_that_fails_from_the_beginning(tmp_path: Path) -> None:
+    (tmp_path / "no directory").write_text("")
+    sessions = Sessions()
+    async with catalog_of(sessions, tmp_path / "no directory" / "catalog") as catalog:
+        sessions.create("s")
+        for _ in range(2):
+            with pytest.raises(StorageError, match="catalog"):
+                await catalog.sessions(Listing())
+        await catalog.taken("s")
+        (tmp_path / "no directory").unlink()
+        (tmp_path / "no directory").mkdir()
+        await agree(catalog, sessions)
+
+
+# the file
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def scribbled(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for start in range(4096, len(data), 4096):
+        data[start : start + 100] = b"\xff" * 100
+    path.write_bytes(data)
+
+
+def older(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {schema.VERSION - 1}")
+
+
+def another_table(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE more(x)")
+
+
+def emptied(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM catalog")
+
+
+def of_another_program(path: Path) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs(x)")
+
+
+def a_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.parent / "elsewhere")
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "truncated": truncated,
+    "scribbled": scribbled,
+    "older": older,
+    "another table": another_table,
+    "emptied": emptied,
+    "of another program": of_another_program,
+    "a link": a_link,
+    "no database": lambda path: path.write_text("no database" * 1000),
+    "no bytes": lambda path: path.write_bytes(b""),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+async def test_a_catalog_that_cannot_be_used_is_made_anew(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    sessions = Sessions()
+    path = tmp_path / "catalog"
+    async with catalog_of(sessions, path) as catalog:
+        for number in range(50):
+            sessions.create(f"s{number}")
+            sessions.append(f"s{number}", *["word and others"] * 10)
+        await agree(catalog, sessions, "word")
+    damage(path)
+    async with catalog_of(sessions, path) as catalog:
+        await agree(catalog, sessions, "word")
+        sessions.append("s1", "word")
+        await agree(catalog, sessions, "word")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def test_an_orphan_log_beside_it_is_not_replayed(tmp_path: Path) -> None:
+    sessions = Sessions()
+    path, log = tmp_path / "catalog", tmp_path / "catalog-wal"
+    async with catalog_of(sessions, path) as catalog:
+        sessions.create("s")
+        sessions.append("s", "old")
+        await catalog.flush()
+        kept = log.read_bytes()
+    assert len(kept) > 4096
+    path.unlink()
+    log.write_bytes(kept)
+    sessions.remove("s", 1, 1)
+    async with catalog_of(sessions, path) as catalog:
+        await agree(catalog, sessions, "old")
+
+
+async def test_a_catalog_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    sessions = Sessions()
+    path = tmp_path / "catalog"
+    async with catalog_of(sessions, path) as catalog:
+        await agree(catalog, sessions)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    before = path.read_bytes()
+    async with catalog_of(sessions, path) as catalog:
+        sessions.create("s")
+        sessions.append("s", "word")
+        with pytest.raises(SchemaVersionError, match="newer"):
+            await catalog.sessions(Listing())
+        await catalog.taken("s")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["gone", "replaced", "scribbled"])
+@pytest.mark.parametrize("first", ["event", "query"])
+async def test_a_catalog_that_is_lost_while_it_is_in_use_is_made_anew(
+    tmp_path: Path, damage: str, first: str
+) -> None:
+    sessions = Sessions()
+    path = tmp_path / "catalog"
+    async with catalog_of(sessions, path) as catalog:
+        for number in range(30):
+            sessions.create(f"s{number}")
+            sessions.append(f"s{number}", *["word and others"] * 30)
+        await agree(catalog, sessions, "word")
+        if damage == "gone":
+            path.unlink()
+        elif damage == "replaced":
+            (tmp_path / "new").write_bytes(schema.image())
+            os.replace(tmp_path / "new", path)
+        else:
+            await catalog._place.write(  # so that it reads what is scribbled
+                lambda connection: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            )
+            with path.open("r+b") as file:
+                for start in range(4096, path.stat().st_size, 4096):
+                    file.seek(start)
+                    file.write(b"\xff" * 100)
+        if first == "event":
+            sessions.append("s3", "word")
+            await asyncio.sleep(0.05)
+        await agree(catalog, sessions, "word")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def test_a_rebuild_tells_how_far_it_is(path: Path | None) -> None:
+    sessions = Sessions()
+    async with catalog_of(sessions, path) as catalog:
+        for number in range(40):
+            sessions.create(f"s{number}")
+            sessions.append(f"s{number}", *["word"] * 50)
+        told: list[tuple[int, int]] = []
+        await catalog.rebuild(lambda done, total: told.append((done, total)))
+        assert told[-1] == (40, 40)
+        assert told == sorted(told)
+        assert {total for _, total in told} == {40}
+        await agree(catalog, sessions, "word")
+
+
+# several processes
+
+
+async def test_catalogs_on_one_file_see_each_others_sessions(tmp_path: Path) -> None:
+    one, two = Sessions(), Sessions()
+    two.made = one.made  # the same directory
+    path = tmp_path / "catalog"
+    async with catalog_of(one, path) as first, catalog_of(two, path) as second:
+        for number in range(20):
+            sessions = (one, two)[number % 2]
+            sessions.now = max(one.now, two.now) + 1
+            sessions.create(f"s{number}")
+            sessions.append(f"s{number}", "word")
+            if number % 3 == 0:
+                sessions.now = max(one.now, two.now) + 1
+                sessions.append(f"s{number}", "word")
+        await first.flush()
+        await second.flush()
+        for catalog in (first, second):
+            await agree(catalog, one, "word")
+        one.remove("s0", 1, 1)
+        two.delete("s1")
+        await first.flush("s0")
+        await second.flush("s1")
+        for catalog in (first, second):
+            await agree(catalog, one, "word")
+
+
+async def test_both_fill_a_catalog_that_one_of_them_makes_anew(tmp_path: Path) -> None:
+    one, two = Sessions(), Sessions()
+    two.made = one.made
+    path = tmp_path / "catalog"
+    for number in range(100):
+        one.create(f"s{number}")
+        one.append(f"s{number}", *["word"] * 20)
+    async with catalog_of(one, path) as first, catalog_of(two, path) as second:
+        for _ in range(3):
+            await asyncio.gather(first.rebuild(), agree(second, one, "word"))
+            await asyncio.gather(agree(first, one, "word"), agree(second, one, "word"))
+        await asyncio.gather(first.rebuild(), second.rebuild())
+        await asyncio.gather(agree(first, one, "word"), agree(second, one, "word"))
+
+
+# the queue by itself
+
+
+def committed(session_id: str, rows: int, size: int) -> Committed:
+    info: Any = StoredInfo(session_id, "n", *[0] * 3, *[None] * 4, "idle", *[None] * 4, 0, 0)
+    row: Any = (1, "a", b"x" * size, 0, 0, None, None, None, None, 1, None)
+    return Committed(session_id, 0, [InsertRows([row] * rows, [])], info)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 9), st.integers(0, 90))))
+def test_the_queue_is_bounded_and_what_it_drops_is_wanted(
+    put: list[tuple[str, int, int]],
+) -> None:
+    feed = Feed(max_rows=20, max_bytes=3000)
+    for session_id, rows, size in put:
+        feed.put(committed(session_id, rows, size))
+        assert feed._rows <= 20
+        assert feed._bytes <= 3000
+    left = {queued.part for queued in feed._queue if queued.event is not None}
+    assert left | set(feed._wanted) == {session_id for session_id, _, _ in put}
+    while feed.has_events:
+        feed.done(feed.batch())
+    assert feed._rows == feed._bytes == 0
+    parts = feed.read(99)
+    feed.read_done(parts)
+    assert feed.left == 0
+
+
+async def test_barriers_in_the_queue() -> None:
+    feed = Feed()
+    await feed.barrier()
+    feed.put(committed("a", 1, 1))
+    feed.put(Opened(committed("b", 1, 1).info))
+    both, of_a, of_b, of_c = (
+        asyncio.ensure_future(feed.barrier(part)) for part in (None, "a", "b", "c")
+    )
+    await asyncio.sleep(0)
+    assert [task.done() for task in (both, of_a, of_b, of_c)] == [False, False, False, True]
+    first = feed.batch()[:1]
+    feed.done(first, behind=["a"])
+    await asyncio.sleep(0)
+    assert not of_a.done()  # it has to be read
+    assert feed.read(1) == ["a"]
+    feed.put(committed("a", 1, 1))  # not of those that are waited for
+    feed.read_again(["a"])
+    assert feed.read(1) == ["a"]
+    feed.read_done(["a"])
+    await asyncio.sleep(0)
+    assert of_a.done()
+    assert not both.done()
+    feed.done(feed.batch()[:1])
+    await eventually(lambda: both.done() and of_b.done())
+    assert feed.has_events
+
+
+def test_logging_is_quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Only what goes wrong is logged."""
+    with caplog.at_level(logging.INFO, "sessionactor"):
+        asyncio.run(test_a_lazy_catalog_does_nothing_until_it_is_asked())
+    assert caplog.text == ""
+
+
+async def test_memory_that_is_closed_asks_for_another_beginning() -> None:
+    place = MemoryCatalog()
+    await place.open()
+    await place.open()
+    await place.aclose()
+    await place.aclose()
+    sessions = Sessions()
+    sessions.create("s")
+    async with catalog_of(sessions, place=place) as catalog:
+        await agree(catalog, sessions)
+        await place.aclose()
+        await agree(catalog, sessions)

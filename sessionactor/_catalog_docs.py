@@ -130,7 +130,7 @@ class Docs:
         number = -1
         docs = []
         for at, session, db_id, agent_id, text in new:
-            number = max(at << 4 if at > 0 else 0, number + 1)
+            number = max(at << 10 if at > 0 else 0, number + 1)
             if session not in seen:
                 seen.add(session)
                 (before,) = execute(_BEFORE, (session, db_id)).fetchone() or (0,)

@@ -17,7 +17,7 @@ STATE: Final = (
 HEAD: Final = "SELECT id, inserted_at, revision FROM messages ORDER BY id DESC LIMIT 1"
 SOUND: Final = (
     "SELECT inserted_at, revision FROM messages WHERE typeof(inserted_at) = 'integer'"
-    " AND inserted_at >= 0 AND inserted_at <= :latest AND typeof(revision) = 'integer'"
+    " AND abs(inserted_at) <= :latest AND typeof(revision) = 'integer'"
     " ORDER BY id DESC LIMIT 1"
 )
 REMOVED_AT: Final = "SELECT revision FROM removals ORDER BY rowid DESC LIMIT 1"
@@ -49,10 +49,11 @@ def load(connection: sqlite3.Connection) -> Loaded:
         raise sqlite3.DatabaseError("the session table is empty")
     session_id, name, created_at, alias, channel, room, sender, token, parent, *rest = found
     high_water, revision, last_at, removed, *status = rest
-    head, head_at, head_revision = connection.execute(HEAD).fetchone() or (0, 0, 0)
-    if not (type(head_revision) is int and type(head_at) is int and 0 <= head_at <= LATEST):
+    head, head_at, head_revision = connection.execute(HEAD).fetchone() or (0, last_at, 0)
+    if not (type(head_revision) is int and type(head_at) is int and abs(head_at) <= LATEST):
         # A corrupt row is not to spoil the time and revision of what comes after it.
-        head_at, head_revision = connection.execute(SOUND, {"latest": LATEST}).fetchone() or (0, 0)
+        sound = connection.execute(SOUND, {"latest": LATEST}).fetchone()
+        head_at, head_revision = sound or (last_at, 0)
         head_revision += 1
     (removed_at,) = connection.execute(REMOVED_AT).fetchone() or (0,)
     (updated_at,) = connection.execute(UPDATED_AT).fetchone()

@@ -130,7 +130,7 @@ class Docs:
         number = -1
         docs = []
         for at, session, db_id, agent_id, text in new:
-            number = max(at << 10 if at > 0 else 0, number + 1)
+            number = max(_number(at), number + 1)
             if session not in seen:
                 seen.add(session)
                 (before,) = execute(_BEFORE, (session, db_id)).fetchone() or (0,)
@@ -221,6 +221,14 @@ def session_word(session: int) -> str:
 def agent_word(agent_id: str) -> str:
     """The word that all documents of an agent have, and hardly any others."""
     return AGENT_MARK + blake2b(agent_id.encode(), digest_size=6).hexdigest()
+
+
+def _number(at: int) -> int:
+    """Where a time stands among the numbers, which rise with it.
+
+    Each microsecond has a thousand of them, from the year 2112 on one.
+    """
+    return min(at << 10, (1 << 62) + at) if at > 0 else 0
 
 
 __all__ = ["Docs", "agent_word", "purge", "session_word", "texts_of"]

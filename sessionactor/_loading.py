@@ -17,7 +17,7 @@ STATE: Final = (
 HEAD: Final = "SELECT id, inserted_at, revision FROM messages ORDER BY id DESC LIMIT 1"
 SOUND: Final = (
     "SELECT inserted_at, revision FROM messages WHERE typeof(inserted_at) = 'integer'"
-    " AND abs(inserted_at) <= :latest AND typeof(revision) = 'integer'"
+    " AND inserted_at BETWEEN -:latest AND :latest AND typeof(revision) = 'integer'"
     " ORDER BY id DESC LIMIT 1"
 )
 REMOVED_AT: Final = "SELECT revision FROM removals ORDER BY rowid DESC LIMIT 1"

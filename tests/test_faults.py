@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+import stat
 
 import pytest
 from processes import output_of
@@ -211,16 +212,16 @@ async def test_a_creation_whose_directory_cannot_be_synced_can_be_repeated(
 ):
     async with registry:
         await registry.start("other")
-        real, synced = os.fsync, []
+        real, failures = os.fsync, [disk_full()]
 
-        def fail_the_second(descriptor):
-            synced.append(descriptor)
-            if len(synced) == 2:
-                raise disk_full()
+        def fail_once_it_is_in_place(descriptor):
+            is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            if is_directory and failures and (directory / "s_n.db").exists():
+                raise failures.pop()
             real(descriptor)
 
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", fail_the_second)
+            patch.setattr(os, "fsync", fail_once_it_is_in_place)
             failed = await outcome(registry.start("s", name="n"))
         assert isinstance(failed, StorageError)
         assert is_full(failed.__cause__)

@@ -314,9 +314,9 @@ class Draft:
                     return
         self.set_status(otherwise)
 
-    def set_status(self, status: Status) -> None:
-        """Be in a state."""
-        if status != self.status:
+    def set_status(self, status: Status, *, anew: bool = False) -> None:
+        """Be in a state; `anew`: that counts, even if it is the same at the same time."""
+        if status != self.status or anew:
             self.status = status
             self.step(ChangeStatus(status, self.revision))
 

@@ -104,7 +104,7 @@ def _set_state(draft: Draft, state: str, turn_id: str | None) -> None:
     if state == "running":
         turn = None if turn_id is None else draft.open(turn_id)
         if turn is None or turn.interrupted:
-            draft.set_status(Status("running", turn_id, draft.now))
+            draft.set_status(Status("running", turn_id, draft.now), anew=True)
         return
     for turn in draft.turns:
         draft.close_turn(turn.turn_id)

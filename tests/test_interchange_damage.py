@@ -210,8 +210,8 @@ async def test_no_damage_does_more_than_be_told_of(
 ) -> None:
     place = tmp_path_factory.mktemp("damaged")
     whole = await whole_file(place, format)
-    start = data.draw(st.integers(0, len(whole)))
-    stop = data.draw(st.integers(start, min(len(whole), start + 200)))
+    start = data.draw(st.integers(0, 2000)) % (len(whole) + 1)  # which differs from time to time
+    stop = min(len(whole), start + data.draw(st.integers(0, 200)))
     junk = data.draw(st.binary(max_size=20) | st.sampled_from([b"\n", b"}\n{", b'"', b"\\", b"0"]))
     strict, lax, left = await both_ways(place, format, whole[:start] + junk + whole[stop:])
     assert strict.status in ("imported", "refused")

@@ -16,11 +16,7 @@ from sessionactor.interchange._reading import Batch
 def same_heading(here: Heading, there: Heading) -> bool:
     """Whether a session is the one of a file, as far as the file tells."""
     if there.name is None:
-        kept = here.restored
-        here = here._replace(name=None, restored=kept._replace(name_revision=0))
-        # A generated name is no difference: its revision is that of the creation.
-        if kept.name_revision:
-            return False
+        here = here._replace(name=None)  # it was made up
     if there.timeless:
         kept, other = here.restored, there.restored
         kept = kept._replace(created_at=other.created_at, last_at=other.last_at)

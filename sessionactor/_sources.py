@@ -61,12 +61,11 @@ class DiskSource:
         return await self._directory.run(self._read_all, asked, max_rows, text_of)
 
     async def rows(self, session_id: str, db_ids: Sequence[int]) -> list[StoredRow]:
-        part = names.id_part(session_id)
-        entry = self._directory.entry(part)
-        if entry is None:
+        file = await self._directory.find(session_id, look=False)  # others may have made it
+        if file is None or file.path is None:
             return []
-        read = partial(read_some, db_ids)
-        return await self._directory.run(self._opened, part, entry, read) or []
+        part, read = names.id_part(session_id), partial(read_some, db_ids)
+        return await self._directory.run(self._opened, part, file.path.name, read) or []
 
     def exists(self, entry: str) -> bool:
         return os.path.lexists(self._path / entry)

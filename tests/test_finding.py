@@ -89,8 +89,9 @@ async def test_a_session_is_listed_as_it_tells_of_itself(place: Path | None) -> 
             lambda: session.save_metadata({"k": "v"}),
         ):
             await step()
+            told = await session.info()
             (listed,) = (await registry.sessions()).sessions
-            assert listed == await session.info()
+            assert listed == told
         assert listed.path == session.path
         await registry.stop("Ada/1")
         (listed,) = (await registry.sessions()).sessions

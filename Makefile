@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-lowest bench lint types check wheel clean
+SECONDS ?= 1200
+
+.PHONY: demo test test-lowest torture torture-tests bench lint types check wheel clean
 
 demo: .venv/ready  ## the main job on real input: an agent server, killed and resumed
 	$(BIN)/python examples/agent_server.py
@@ -12,6 +14,12 @@ test: .venv/ready  ## all tests
 
 bench: .venv/ready .venv-bench/ready  ## the figures of the README, beside other stores
 	.venv-bench/bin/python -m benchmarks
+
+torture: .venv/ready  ## kills, power loss, full disks, races: SECONDS=1200 ARGS="--seed 7"
+	$(BIN)/python -m torture --seconds $(SECONDS) $(ARGS)
+
+torture-tests: .venv/ready  ## that it catches planted faults
+	$(BIN)/python -m pytest torture/tests
 
 lint: .venv/ready
 	$(BIN)/ruff check .

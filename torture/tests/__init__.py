@@ -1,0 +1,1 @@
+"""That the campaigns see what they are to see."""

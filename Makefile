@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 SECONDS ?= 1200
 
-.PHONY: demo test test-lowest torture torture-tests bench lint types check wheel clean
+.PHONY: demo test test-lowest test-adapters torture torture-tests bench lint types check wheel clean
 
 demo: .venv/ready  ## the main job on real input: an agent server, killed and resumed
 	$(BIN)/python examples/agent_server.py
@@ -14,6 +14,15 @@ test: .venv/ready  ## all tests
 
 bench: .venv/ready .venv-bench/ready  ## the figures of the README, beside other stores
 	.venv-bench/bin/python -m benchmarks
+
+test-adapters: .venv-adapters/ready  ## the adapters, with the real frameworks and their own tests; strict types
+	.venv-adapters/bin/python -m pytest tests/adapters
+	.venv-adapters/bin/mypy sessionactor/adapters/*.py
+
+.venv-adapters/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-adapters
+	.venv-adapters/bin/python -m pip install --quiet --editable ".[adapters,dev]"
+	touch $@
 
 torture: .venv/ready  ## kills, power loss, full disks, races: SECONDS=1200 ARGS="--seed 7"
 	$(BIN)/python -m torture --seconds $(SECONDS) $(ARGS)
@@ -38,7 +47,7 @@ wheel: .venv/ready  ## build the wheel and import it in a clean environment
 	cd dist && ../.venv-wheel/bin/python -c "import sessionactor; print(sessionactor.__version__)"
 
 clean:
-	rm -rf .venv .venv-bench .venv-lowest .venv-wheel dist build
+	rm -rf .venv .venv-adapters .venv-bench .venv-lowest .venv-wheel dist build
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -162,6 +162,16 @@ def test_the_command_line_stands_on_public_names_alone() -> None:
                 assert not any(re.match(r"_[a-z]", part) for part in parts), f"{path}: {name}"
 
 
+def test_an_adapter_stands_on_public_names_alone_and_imports_no_other() -> None:
+    for path in (PACKAGE / "adapters").glob("*.py"):
+        for name in imports(path):
+            package, *parts = name.split(".")
+            if package == "sessionactor" and parts[:1] != ["adapters"]:
+                assert not any(re.match(r"_[a-z]", part) for part in parts), f"{path}: {name}"
+            elif name.startswith("sessionactor.adapters."):
+                assert name.split(".")[2].startswith("_"), f"{path}: {name}"
+
+
 def test_only_the_stores_import_aiosqlite() -> None:
     importers = {path.name for path in FILES if "aiosqlite" in set(imports(path))}
     assert importers == {"_store.py", "_catalog_file.py"}

@@ -7,7 +7,7 @@ is in that was told before. Losing it loses nothing: it is made anew and read fr
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -121,6 +121,10 @@ class Catalog:
         """
         return await self.ask(partial(queries.sessions, asked, self._is_live))
 
+    async def metadata(self, session_ids: Collection[str]) -> dict[str, dict[str, str | None]]:
+        """All metadata of each of these sessions that there is; raises `StorageError`."""
+        return await self.ask(partial(queries.metadata, session_ids))
+
     async def search(self, asked: Search) -> list[SearchHit]:
         """The messages, or sessions, that a search finds; raises `StorageError`."""
         return await self.ask(partial(queries.search, asked))
@@ -193,6 +197,10 @@ class NoCatalog:
         """Nothing was told, so all is in."""
 
     async def sessions(self, asked: Listing) -> tuple[list[StoredInfo], str | None]:
+        """Refuse."""
+        raise _no_catalog()
+
+    async def metadata(self, session_ids: Collection[str]) -> dict[str, dict[str, str | None]]:
         """Refuse."""
         raise _no_catalog()
 

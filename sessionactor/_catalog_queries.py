@@ -51,6 +51,10 @@ _CHILDREN: Final = (
     "SELECT s.session_id, s.name, p.db_id FROM parents AS p JOIN sessions AS s ON s.id = p.session"
     " WHERE p.parent = ? ORDER BY p.inserted_at, s.session_id, p.db_id"
 )
+_METADATA: Final = (
+    "SELECT s.session_id, m.key, m.value FROM sessions AS s"
+    f" LEFT JOIN metadata AS m ON m.session = s.id WHERE s.part IN {_IN}"
+)
 _RUNNING: Final = (
     f"{_SELECT} WHERE s.state <> 'idle' AND s.state = 'running'"
     " ORDER BY s.turn_started_at, s.session_id"
@@ -270,6 +274,19 @@ def _add_glob(pattern: str, where: _Where, connection: sqlite3.Connection) -> No
     where.add("matches(s.name)")
 
 
+def metadata(
+    session_ids: Collection[str], connection: sqlite3.Connection
+) -> dict[str, dict[str, str | None]]:
+    """All metadata of each of these sessions that there is."""
+    parts = json.dumps([names.id_part(session_id) for session_id in session_ids])
+    found: dict[str, dict[str, str | None]] = {}
+    for session_id, key, value in connection.execute(_METADATA, (parts,)):
+        of_session = found.setdefault(session_id, {})
+        if key is not None:
+            of_session[key] = value
+    return found
+
+
 def running(is_live: IsLive, connection: sqlite3.Connection) -> list[StoredInfo]:
     """The sessions that run now, the longest running first."""
     found = _shown(connection.execute(_RUNNING).fetchall(), is_live)
@@ -325,4 +342,14 @@ def children(parent: str, connection: sqlite3.Connection) -> list[Child]:
     return [Child._make(found) for found in connection.execute(_CHILDREN, (parent,))]
 
 
-__all__ = ["Child", "IsLive", "Listing", "Search", "children", "running", "search", "sessions"]
+__all__ = [
+    "Child",
+    "IsLive",
+    "Listing",
+    "Search",
+    "children",
+    "metadata",
+    "running",
+    "search",
+    "sessions",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
@@ -152,6 +152,18 @@ class Finding:
             asked = asked._replace(active_ids=supervisor.running_ids())
         found, following = await supervisor.ask_catalog(supervisor.catalog.sessions(asked))
         return SessionList([self._info(info) for info in found], following)
+
+    async def metadata(self, session_ids: Iterable[str]) -> dict[str, dict[str, str | None]]:
+        """All metadata of each of these sessions, in one look: of a page of `sessions`, say.
+
+        Sessions that there are not, or that were deleted meanwhile, are left out.
+
+        Raises:
+            InvalidNameError: one of them can be no id.
+        """
+        supervisor = self._usable()
+        asked = [names.check(session_id, "id") for session_id in session_ids]
+        return await supervisor.ask_catalog(supervisor.catalog.metadata(asked))
 
     async def search(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -65,6 +65,10 @@ class ReadOnlyCatalog(NoCatalog):
     async def sessions(self, asked: Listing) -> tuple[list[StoredInfo], str | None]:
         """A page of sessions, and the cursor of the next one; raises as `Catalog.sessions`."""
         return await self._ask(partial(queries.sessions, asked, self._is_live))
+
+    async def metadata(self, session_ids: Collection[str]) -> dict[str, dict[str, str | None]]:
+        """All metadata of each of these sessions that there is; raises `StorageError`."""
+        return await self._ask(partial(queries.metadata, session_ids))
 
     async def search(self, asked: Search) -> list[SearchHit]:
         """The messages, or sessions, that a search finds; raises `StorageError`."""

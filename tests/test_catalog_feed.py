@@ -363,6 +363,7 @@ async def test_without_a_catalog_only_asking_fails() -> None:
     await nothing.flush()
     for call in (
         nothing.sessions(Listing()),
+        nothing.metadata(["s"]),
         nothing.search(Search("x")),
         nothing.children("x"),
         nothing.running(),

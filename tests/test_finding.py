@@ -18,6 +18,7 @@ from processes import output_of, owner, process
 
 from sessionactor import (
     CorruptRowError,
+    InvalidNameError,
     InvalidTypeError,
     InvalidValueError,
     NoCatalogError,
@@ -702,6 +703,26 @@ async def test_a_child_that_cannot_be_decoded(tmp_path: Path) -> None:
             await registry.children("p")
 
 
+# metadata of many
+
+
+async def test_the_metadata_of_many_sessions_comes_in_one_look(place: Path | None) -> None:
+    async with SessionRegistry(place) as registry:
+        for name in ("a", "b/1", "nothing"):
+            await registry.start(name)
+        await registry.session("a").save_metadata({"title": "one", "n": 1, "none": None})
+        await registry.session("b/1").save_metadata({"title": "two"})
+        wanted = {"a": {"title": "one", "n": "1", "none": None}, "b/1": {"title": "two"}}
+        assert await registry.metadata(["a", "b/1", "x"]) == wanted
+        assert await registry.metadata(iter(["nothing", "a"])) == {"nothing": {}, "a": wanted["a"]}
+        assert await registry.metadata([]) == {}
+        await registry.delete("a")
+        await registry.session("b/1").save_metadata({"title": "three"})
+        assert await registry.metadata(["a", "b/1"]) == {"b/1": {"title": "three"}}
+        with pytest.raises(InvalidNameError):
+            await registry.metadata([""])
+
+
 # settings
 
 
@@ -712,6 +733,7 @@ async def test_without_a_catalog(place: Path | None) -> None:
         await session.flush()
         for call in (
             registry.sessions(),
+            registry.metadata(["s"]),
             registry.search("x"),
             registry.running(),
             registry.stuck(HOUR),

@@ -632,6 +632,7 @@ async def test_listing_and_searching_beside_nobody(place: Path) -> None:
     before = listing(place)
     async with SessionRegistry(place, read_only=True) as registry:
         assert await overview(registry) == WANTED
+        assert await registry.metadata(["a", "x"]) == {"a": {"k": "a"}}
         report = await registry.cleanup(timedelta(0), dry_run=True)
         assert sorted(report.deleted) == ["a", "b"]
         assert listing(place) == before

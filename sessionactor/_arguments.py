@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sessionactor._changes import ContextField
 from sessionactor._codec import encode
-from sessionactor._errors import InvalidTypeError, InvalidValueError
+from sessionactor._errors import InvalidTypeError, InvalidValueError, MessageEncodingError, shown
 from sessionactor._requests import (
     MAX_ID,
     Append,
@@ -51,8 +51,7 @@ class Arguments:
         """An append; the message is encoded here and now."""
         data = self._encoded(message)
         if checkpoint is None:
-            role = message.get("role")
-            checkpoint = isinstance(role, str) and role == "summary"
+            checkpoint = self._is_summary(message)
         if keep_from is not None:
             if not checkpoint:
                 raise self._value_error("keep_from is for checkpoints only")
@@ -91,6 +90,17 @@ class Arguments:
     def _encoded(self, message: Mapping[Any, Any]) -> bytes:
         return encode(message, max_bytes=self._max_message_bytes, session_id=self._session_id)
 
+    def _is_summary(self, message: Mapping[Any, Any]) -> bool:
+        try:
+            role = message.get("role")
+            return isinstance(role, str) and str.__eq__(role, "summary")
+        except Exception as error:  # of a class that hides it
+            raise MessageEncodingError(
+                f"cannot store role: {error or type(error).__name__}",
+                path="role",
+                session_id=self._session_id,
+            ) from error
+
     def update(self, db_id: int, message: Mapping[Any, Any]) -> Update:
         """Another message for a row."""
         return Update(self._integer("db_id", db_id), self._encoded(message))
@@ -117,7 +127,7 @@ class Arguments:
             return SetState("idle")
         if state == "error":
             return SetState("error", turn_id)
-        raise self._value_error(f'a state is "idle", "running" or "error", not {state!r}')
+        raise self._value_error(f'a state is "idle", "running" or "error", not {shown(state)}')
 
     def context(self, fields: Mapping[ContextField, str | EllipsisType | None]) -> SetContext:
         """A change of those fields that are given."""
@@ -231,7 +241,7 @@ class Arguments:
 
     def _on_corrupt(self, value: object) -> OnCorrupt:
         if value not in ("raise", "skip"):
-            raise self._value_error(f'on_corrupt is "raise" or "skip", not {value!r}')
+            raise self._value_error(f'on_corrupt is "raise" or "skip", not {shown(value)}')
         return "raise" if value == "raise" else "skip"
 
     def _list(self, what: str, values: Iterable[_T]) -> list[_T]:

@@ -11,10 +11,9 @@ Source of the format: the msgpack specification, https://github.com/msgpack/msgp
 
 from __future__ import annotations
 
-import reprlib
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from typing import Any, Final
@@ -22,13 +21,10 @@ from typing import Any, Final
 import msgpack
 
 from sessionactor._errors import MessageEncodingError, MessageTooLargeError
-
-MAX_DEPTH: Final = 256
-"""How deep containers may nest inside a message."""
+from sessionactor._nesting import MAX_DEPTH, SCALARS, blamed, is_too_deep
 
 _TUPLE, _SET, _FROZENSET, _DATETIME, _INTEGER = -17, -18, -19, -20, -21
 _SEQUENCES: Final[dict[type, int]] = {tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
-_SCALARS: Final = frozenset({str, int, float, bool, type(None), bytes})
 _MICROSECOND: Final = timedelta(microseconds=1)
 _CHUNK_BYTES: Final = 1 << 18
 _BUFFER_BYTES: Final = 2**31 - 1
@@ -49,18 +45,14 @@ def encode(message: object, *, max_bytes: int, session_id: str | None = None) ->
         MessageEncodingError: naming the path of what cannot be stored.
         MessageTooLargeError: more than `max_bytes` encoded.
     """
-    if type(message) is not dict:
-        if not isinstance(message, Mapping):
-            raise MessageEncodingError(
-                f"a message is a mapping, not {type(message).__name__}",
-                path="",
-                session_id=session_id,
-            )
-        message = dict(message)
     try:
+        if type(message) is not dict:
+            if not isinstance(message, Mapping):
+                raise TypeError(f"a message is a mapping, not {type(message).__name__}")
+            message = dict(message)
         data = _pack(message)
-    except Exception as error:
-        path, reason = _locate(message) or ("", str(error))
+    except Exception as error:  # whatever the methods of hostile classes raise
+        path, reason = blamed(message, error, _packers.any_text.pack)
         raise MessageEncodingError(
             f"cannot store {path or 'the message'}: {reason}", path=path, session_id=session_id
         ) from error
@@ -160,11 +152,16 @@ def _pack(message: dict[Any, Any]) -> bytes:
         data = packer.pack(message)
     if (
         len(data) > MAX_DEPTH
-        and not _SCALARS.issuperset(map(type, (*message, *message.values())))  # flat, as most
+        and not SCALARS.issuperset(map(type, (*message, *message.values())))  # flat, as most
         and len(data.translate(None, _NO_HEADER)) > MAX_DEPTH
     ):
-        # Maybe too deep: wrapped so far that only MAX_DEPTH levels are left, msgpack tells.
-        packer.pack(_nested(message, _spare_depth()))
+        # Maybe too deep: wrapped so far that only MAX_DEPTH levels are left, msgpack tells,
+        # but some of its releases count what is innermost as a level too.
+        try:
+            packer.pack(_nested(message, _spare_depth()))
+        except ValueError:
+            if is_too_deep(message):
+                raise
     return data
 
 
@@ -290,45 +287,6 @@ class _Rebuilder:
         """Refuse markers that no array began with."""
         if self._markers_left:
             raise ValueError("a marker outside of an array")
-
-
-def _locate(message: dict[Any, Any]) -> tuple[str, str] | None:
-    """The path of the first value that cannot be packed, and why."""
-    stack = [_map_children("", message)]
-    while stack:
-        for path, value in stack[-1]:
-            if type(value) in _SCALARS and type(value) is not str:
-                continue
-            children = _children(path, value)
-            if children is not None and len(stack) < MAX_DEPTH:
-                stack.append(children)
-                break
-            if children is not None:
-                return path, f"it nests deeper than {MAX_DEPTH} levels"
-            try:
-                _packers.any_text.pack(value)
-            except Exception as error:
-                return path, str(error)
-        else:
-            stack.pop()
-    return None
-
-
-def _children(path: str, value: Any) -> Iterator[tuple[str, Any]] | None:
-    if isinstance(value, Mapping):
-        return _map_children(path, value)
-    if isinstance(value, list | tuple | set | frozenset):
-        return ((f"{path}[{index}]", item) for index, item in enumerate(value))
-    return None
-
-
-def _map_children(path: str, value: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    for key, item in value.items():
-        step = key if isinstance(key, str) and key.isidentifier() else f"[{reprlib.repr(key)}]"
-        here = f"{path}.{step}" if path and not step.startswith("[") else f"{path}{step}"
-        if type(key) is not str:
-            yield f"{here} (the key)", key
-        yield here, item
 
 
 _packers = _Packers()

@@ -6,7 +6,16 @@ carries what a handler needs as fields.
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: in short, whatever its class makes of that."""
+    try:
+        return reprlib.repr(value)
+    except Exception:  # an int of thousands of digits, too
+        return f"<{type(value).__name__}>"
 
 
 class SessionError(Exception):

@@ -115,7 +115,8 @@ def event(change: Change, agent_id: str | None, session_id: str) -> Event | None
 
 def weight(change: Change) -> int:
     """Bytes that making the event takes."""
-    return len(change.row[2]) if isinstance(change, Insertion | Update) else 0
+    data = change.row[2] if isinstance(change, Insertion | Update) else None
+    return len(data) if type(data) is bytes else 0  # a corrupt row may hold anything
 
 
 def _changes(revision: int, step: Step) -> Iterator[Change]:

@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 
 from sessionactor._catalog_queries import Listing, Search
 from sessionactor._changes import StateName
-from sessionactor._errors import InvalidTypeError, InvalidValueError
+from sessionactor._errors import InvalidTypeError, InvalidValueError, shown
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -27,11 +27,11 @@ def check_listing(
         InvalidTypeError: one is of another type.
     """
     if asked.order not in ("updated", "created"):
-        raise InvalidValueError(f'order is "updated" or "created", not {asked.order!r}')
+        raise InvalidValueError(f'order is "updated" or "created", not {shown(asked.order)}')
     _check_limit(asked.limit)
     if asked.state is not None and asked.state not in get_args(StateName):
         known = ", ".join(get_args(StateName))
-        raise InvalidValueError(f"state is one of {known}, not {asked.state!r}")
+        raise InvalidValueError(f"state is one of {known}, not {shown(asked.state)}")
     for what in ("cursor", "name", "agent_alias", "channel_id", "room_id", "sender_id"):
         check_optional_text(what, getattr(asked, what))
     if asked.active is not None and not isinstance(asked.active, bool):
@@ -56,9 +56,9 @@ def check_search(asked: Search) -> Search:
     check_optional_text("session_id", asked.session_id)
     check_optional_text("agent_id", asked.agent_id)
     if asked.order not in ("newest", "rank"):
-        raise InvalidValueError(f'order is "newest" or "rank", not {asked.order!r}')
+        raise InvalidValueError(f'order is "newest" or "rank", not {shown(asked.order)}')
     if asked.by not in ("message", "session"):
-        raise InvalidValueError(f'by is "message" or "session", not {asked.by!r}')
+        raise InvalidValueError(f'by is "message" or "session", not {shown(asked.by)}')
     return asked
 
 
@@ -92,7 +92,7 @@ def _check_limit(limit: object) -> None:
     if not isinstance(limit, int) or isinstance(limit, bool):
         raise _wrong_type("limit", "an int", limit)
     if limit < 1:
-        raise InvalidValueError(f"limit is at least 1, not {limit}")
+        raise InvalidValueError(f"limit is at least 1, not {shown(limit)}")
 
 
 def _metadata_value(key: str, value: object) -> str | None:
@@ -100,7 +100,10 @@ def _metadata_value(key: str, value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return str(value)
+        try:
+            return str(value)
+        except ValueError as error:  # an int of thousands of digits
+            raise InvalidValueError(f"metadata {key!r}: {error}") from error
     return check_optional_text(f"metadata {key!r}", value)
 
 

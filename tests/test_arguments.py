@@ -65,6 +65,8 @@ BAD_VALUES: dict[str, Callable[[Session], Any]] = {
     "metadata key with surrogate": lambda s: s.save_metadata({"\ud800": "2"}),
     "metadata value with NUL": lambda s: s.save_metadata({"a": "1", "b": "\0"}),
     "metadata value with surrogate": lambda s: s.save_metadata({"b": "\ud800"}),
+    "state of too many digits": lambda s: s.set_state(10**5000),
+    "on_corrupt of too many digits": lambda s: s.messages(on_corrupt=10**5000),
     "metadata int of too many digits": lambda s: s.save_metadata({"b": 10**5000}),
 }
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import enum
 import math
 import sqlite3
@@ -405,6 +406,52 @@ async def test_messages_nest_to_the_stated_depth_and_no_deeper(kind: Any) -> Non
                 await session.append("a", {"m": nest(kind, levels)})
             assert caught.value.path.startswith("m")
         assert await session.revision() == 0
+
+
+@pytest.mark.parametrize("innermost", [[], {}, (), set(), [1], (1,), None, "text", 2**70])
+async def test_what_is_innermost_does_not_change_how_deep_a_message_may_be(innermost: Any) -> None:
+    levels = MAX_DEPTH - 1 - isinstance(innermost, list | dict | tuple | set)
+    value = innermost
+    for _ in range(levels):
+        value = [value]
+    assert len(await stored({"m": value})) == 1
+    async with SessionRegistry(None) as registry:
+        session = await registry.start("s")
+        with pytest.raises(MessageEncodingError, match=str(MAX_DEPTH)):
+            await session.append("a", {"m": [value]})
+
+
+class Hostile(Exception):  # noqa: N818
+    """What hostile methods raise."""
+
+
+def refuse(*_: object) -> Any:
+    raise Hostile("no")
+
+
+@pytest.mark.parametrize("method", ["items", "keys", "get", "__iter__", "__len__", "__getitem__"])
+@pytest.mark.parametrize("base", [dict, UserDict])
+async def test_methods_that_raise_are_errors_of_the_message(base: Any, method: str) -> None:
+    hostile = type("Message", (base,), {method: refuse})({"role": "user"})
+    async with SessionRegistry(None) as registry:
+        session = await registry.start("s")
+        for message in (hostile, {"content": [hostile]}):
+            with contextlib.suppress(MessageEncodingError):  # not all methods are asked for
+                await session.append("a", message)
+        with pytest.raises(MessageEncodingError) as caught:
+            await session.append("a", {"content": [hostile, object()]})
+        assert caught.value.path.startswith("content")
+        assert await session.append("a", {"role": "user"}) >= 1
+
+
+async def test_what_cannot_be_shown_does_not_hide_what_cannot_be_stored() -> None:
+    async with SessionRegistry(None) as registry:
+        session = await registry.start("s")
+        with pytest.raises(MessageEncodingError) as caught:
+            await session.append("a", {"m": {10**5000: object()}})
+        assert caught.value.path == "m[<int>]"
+        with pytest.raises(MessageEncodingError, match="object"):
+            await session.append("a", {"m": [[n] for n in range(200_000)], "z": object()})
 
 
 async def test_the_depth_does_not_depend_on_what_was_stored_before() -> None:

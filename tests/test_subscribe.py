@@ -611,7 +611,8 @@ async def test_a_corrupt_row_is_named_and_the_rest_goes_on(tmp_path: Path) -> No
         assert session.path is not None
         await registry.stop("a")
         with closing(sqlite3.connect(session.path)) as connection, connection:
-            connection.execute("UPDATE messages SET data = x'c1' WHERE id IN (2, 4)")
+            connection.execute("UPDATE messages SET data = x'c1' WHERE id = 2")
+            connection.execute("UPDATE messages SET data = 1.5 WHERE id = 4")
         events = session.subscribe(since=0)
         seen: list[Any] = []
         for _ in range(5):

@@ -4,7 +4,7 @@ How a request travels, each layer importing only what stands above it:
 
     errors, records, events, changes, requests,
     words, names, times                                leaves
-    codec, nesting, digest, schema, paging, rows, draft,
+    nesting, codec, digest, schema, paging, rows, draft,
     operations, deciding, projection, text, terms,
     cursors, catalog_events, catalog_rows,
     catalog_schema                                     pure

@@ -82,7 +82,10 @@ async def fill_with_text(directory: Path, messages: Iterable[Message], each: int
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("BEGIN")
             at = f"{began + number * apart_us} + {_APART_US} * "
-            connection.execute(f"UPDATE messages SET inserted_at = {at} id")
+            # No clock is so regular that all sessions share their microseconds.
+            connection.execute(
+                f"UPDATE messages SET inserted_at = {at} id + abs(random()) % {_APART_US}"
+            )
             connection.execute(f"UPDATE session SET created_at = {at} 0, last_at = {at} high_water")
             connection.execute("COMMIT")
 

@@ -7,6 +7,7 @@ index keeps no text of its own, so that removing a document names again what was
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -32,7 +33,8 @@ _RANGE: Final = (
     " WHERE session = ? AND db_id >= ? AND db_id <= ? LIMIT ?"
 )
 _NEWEST: Final = "SELECT coalesce(max(number), 0) FROM places"
-_TAKEN: Final = "SELECT 1 FROM places WHERE number = ?"
+_TAKEN: Final = "SELECT number FROM places WHERE number IN (SELECT value FROM json_each(?))"
+_IS_TAKEN: Final = "SELECT 1 FROM places WHERE number = ?"
 _INSERT: Final = "INSERT INTO docs VALUES (?, ?, ?, ?, ?, ?)"
 _PLACE: Final = "INSERT INTO places VALUES (?, ?, ?)"
 _UPDATE: Final = "UPDATE docs SET agent_id = ?, text = ? WHERE session = ? AND db_id = ?"
@@ -124,23 +126,12 @@ class Docs:
         if not new:
             return
         new.sort()
-        execute = self._cursor.execute
-        (newest,) = execute(_NEWEST).fetchone()
-        seen: set[int] = set()
-        number = -1
-        docs = []
-        for at, session, db_id, agent_id, text in new:
-            number = max(_number(at), number + 1)
-            if session not in seen:
-                seen.add(session)
-                (before,) = execute(_BEFORE, (session, db_id)).fetchone() or (0,)
-                number = max(number, before + 1)
-            step = 1
-            while number <= newest and execute(_TAKEN, (number,)).fetchone():
-                number += step
-                step *= 2
-            if text:  # without one, the number is kept free: it may get some
-                docs.append((session, db_id, number, agent_id, at, text))
+        numbers = self._numbers(new)
+        docs = [
+            (session, db_id, number, agent_id, at, text)
+            for number, (at, session, db_id, agent_id, text) in zip(numbers, new, strict=True)
+            if text  # without one, the number is kept free: it may get some
+        ]
         executemany = self._cursor.executemany
         executemany(_PLACE, ((number, session, db_id) for session, db_id, number, *_ in docs))
         new_words = (
@@ -152,6 +143,37 @@ class Docs:
         else:  # nearly always: these are in the right order
             executemany(_INDEX, new_words)
         executemany(_INSERT, sorted(docs))
+
+    def _numbers(self, new: list[_New]) -> list[int]:
+        """A free number for each, rising with their times, and with the ids of each session."""
+        execute = self._cursor.execute
+        least: dict[int, int] = {}
+        for _, session, db_id, *_ in new:
+            if session not in least:
+                (before,) = execute(_BEFORE, (session, db_id)).fetchone() or (-1,)
+                least[session] = before + 1
+        wanted = []
+        number = -1
+        for at, session, *_ in new:
+            number = max(_number(at), number + 1, least[session])
+            wanted.append(number)
+        (newest,) = execute(_NEWEST).fetchone()
+        old = [number for number in wanted if number <= newest]
+        taken = {number for (number,) in execute(_TAKEN, (json.dumps(old),))} if old else set()
+        if not taken:
+            return wanted
+        numbers = []
+        number = -1
+        for first in wanted:
+            number = max(first, number + 1)
+            step = 1
+            while number in taken or (
+                first != number <= newest and execute(_IS_TAKEN, (number,)).fetchone()
+            ):
+                number += step
+                step *= 2
+            numbers.append(number)
+        return numbers
 
     def _write_words(self) -> None:
         # Out of order, or with a removal after its insertion, FTS5 writes a segment each time.

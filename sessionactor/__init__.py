@@ -7,11 +7,11 @@ How a request travels, each layer importing only what stands above it:
     nesting, codec, digest, schema, paging, rows, draft,
     operations, deciding, projection, text, terms,
     cursors, catalog_events, catalog_rows,
-    catalog_schema                                     pure
+    catalog_words, catalog_schema                                     pure
     files, ownership, sql, loading, reading, dumping,
     chapters, takeover, copying, opening, content,
     store, directory, scan, inspecting, disk, looking,
-    read_only, settings, catalog_docs,
+    read_only, settings, catalog_stage, catalog_docs,
     catalog_writing, catalog_sql, catalog_queries,
     catalog_file, feed, indexer, sources, catalog,
     read_only_catalog                                  what touches the disk

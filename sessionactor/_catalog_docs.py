@@ -1,25 +1,21 @@
 """The text of messages in the catalog, and the words in it: what search walks over.
 
-A document's number is its message's time with four bits more, or the next free one: FTS5 then
-yields the newest hits first without sorting, in whatever order messages were indexed. The
-index keeps no text of its own, so that removing a document names again what was indexed.
+The index keeps no text of its own, so that removing a document names again what was indexed.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from hashlib import blake2b
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from sessionactor import _catalog_rows as rows
+from sessionactor._catalog_stage import Prepared, agent_text, take_in, texts_of
+from sessionactor._catalog_words import number_of, words
 from sessionactor._changes import StoredRow
-from sessionactor._codec import UndecodableError, decode, decode_all
 from sessionactor._requests import MAX_ID
-from sessionactor._terms import AGENT_MARK, SESSION_MARK, index_text, storable
-from sessionactor._text import MAX_CHARACTERS, TextOf
+from sessionactor._text import TextOf
 
 _MANY: Final = 500
 """So many rows that are removed at once are left to `purge`."""
@@ -57,10 +53,12 @@ _New: TypeAlias = tuple[int, int, int, str, str]
 class Docs:
     """What one transaction changes in the documents, applied together by `flush`."""
 
-    def __init__(self, text_of: TextOf, texts: Mapping[bytes, str], cursor: sqlite3.Cursor) -> None:
+    def __init__(self, text_of: TextOf, prepared: Prepared, cursor: sqlite3.Cursor) -> None:
         self._text_of = text_of
-        self._texts = texts
+        self._texts = prepared.texts
+        self._slots = prepared.stage.slots if prepared.stage else {}
         self._cursor = cursor
+        self._adopted: dict[int, tuple[int, list[StoredRow]]] = {}
         self._puts: dict[int, dict[int, tuple[StoredRow, bool]]] = {}
         self._old_words: dict[int, str] = {}
         self._new_words: dict[int, str] = {}
@@ -68,6 +66,14 @@ class Docs:
     def put(self, session: int, row: StoredRow, *, is_new: bool) -> None:
         """Index a row, instead of what was indexed of it unless it `is_new`."""
         self._puts.setdefault(session, {})[row[0]] = (row, is_new)
+
+    def adopt(self, part: str, session: int, stored: Sequence[StoredRow]) -> bool:
+        """Index rows of a session that is new, if they are on the stage."""
+        slot = self._slots.get(part)
+        if slot is None:
+            return False
+        self._adopted.setdefault(session, (slot, []))[1].extend(stored)
+        return True
 
     def remove(self, session: int, first: int, last: int) -> None:
         """Forget the rows from one id to another."""
@@ -84,10 +90,12 @@ class Docs:
     def bury(self, session: int) -> None:
         """Leave all rows of a session to `purge`; nothing is to refer to it any more."""
         self._puts.pop(session, None)
+        self._adopted.pop(session, None)
         self._cursor.execute(_BURY, (session, -MAX_ID, MAX_ID))
 
     def flush(self) -> None:
         """Write all of it, in the order of the documents' numbers."""
+        self._flush_adopted()
         new: list[_New] = []
         known = self._texts
         for session, puts in self._puts.items():
@@ -96,8 +104,7 @@ class Docs:
             for row, is_new in puts.values():
                 db_id, agent_id, data = row[:3]
                 text = texts[data] if data in texts else known[data]
-                if type(agent_id) is not str or not agent_id.isascii():
-                    agent_id = rows.text(agent_id) or ""
+                agent_id = agent_text(agent_id)
                 found = None if is_new else self._cursor.execute(_FIND, (session, db_id)).fetchone()
                 if found is not None:
                     self._replace(found, session, db_id, agent_id, text)
@@ -106,6 +113,15 @@ class Docs:
         self._puts.clear()
         self._insert(new)
         self._write_words()
+
+    def _flush_adopted(self) -> None:
+        sessions = {slot: session for session, (slot, _) in self._adopted.items()}
+        if sessions and not take_in(sessions, self._cursor):
+            for session, (_, stored) in self._adopted.items():
+                self._puts[session] = {row[0]: (row, True) for row in stored} | (
+                    self._puts.get(session, {})
+                )
+        self._adopted.clear()
 
     def _replace(self, found: Any, session: int, db_id: int, agent_id: str, text: str) -> None:
         number, old_agent_id, old_text = found
@@ -155,7 +171,7 @@ class Docs:
         wanted = []
         number = -1
         for at, session, *_ in new:
-            number = max(_number(at), number + 1, least[session])
+            number = max(number_of(at, session), number + 1, least[session])
             wanted.append(number)
         (newest,) = execute(_NEWEST).fetchone()
         old = [number for number in wanted if number <= newest]
@@ -203,54 +219,4 @@ def purge(limit: int, cursor: sqlite3.Cursor) -> bool:
     return True
 
 
-def texts_of(stored: Sequence[StoredRow], text_of: TextOf) -> dict[bytes, str]:
-    """Encoded messages and their texts; what cannot be decoded has none."""
-    datas = [row[2] for row in stored]
-    try:
-        messages: Sequence[Mapping[Any, Any] | None] = decode_all(datas)
-    except (UndecodableError, TypeError, BufferError):  # one is large, marked or corrupt
-        messages = [_decoded(data) for data in datas]
-    return {data: _text(message, text_of) for data, message in zip(datas, messages, strict=True)}
-
-
-def _decoded(data: Any) -> Mapping[Any, Any] | None:
-    try:
-        return decode(data)
-    except (UndecodableError, TypeError, ValueError, OverflowError):
-        return None
-
-
-def _text(message: Mapping[Any, Any] | None, text_of: TextOf) -> str:
-    if message is None:
-        return ""
-    try:
-        return storable(text_of(message)[:MAX_CHARACTERS])
-    except Exception:  # the caller's own function may do anything
-        return ""
-
-
-def words(session: int, agent_id: str, text: str) -> str:
-    """All words that FTS5 indexes of a document: a pure function, for removing repeats it."""
-    return f"{index_text(text)} {session_word(session)} {agent_word(agent_id)}"
-
-
-def session_word(session: int) -> str:
-    """The word that all documents of a session have."""
-    return f"{SESSION_MARK}{session}"
-
-
-@lru_cache(maxsize=1024)
-def agent_word(agent_id: str) -> str:
-    """The word that all documents of an agent have, and hardly any others."""
-    return AGENT_MARK + blake2b(agent_id.encode(), digest_size=6).hexdigest()
-
-
-def _number(at: int) -> int:
-    """Where a time stands among the numbers, which rise with it.
-
-    Each microsecond has a thousand of them, from the year 2112 on one.
-    """
-    return min(at << 10, (1 << 62) + at) if at > 0 else 0
-
-
-__all__ = ["Docs", "agent_word", "purge", "session_word", "texts_of"]
+__all__ = ["Docs", "purge"]

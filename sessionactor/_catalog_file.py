@@ -74,7 +74,7 @@ class Place(Protocol):
 class CatalogFile:
     """A catalog on disk, a thread for what changes it and one for what asks it."""
 
-    slice_rows = 8192
+    slice_rows = 16384
 
     def __init__(
         self,

@@ -11,8 +11,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from sessionactor import _cursors as cursors
 from sessionactor import _names as names
-from sessionactor._catalog_docs import agent_word, session_word
 from sessionactor._catalog_rows import INFO
+from sessionactor._catalog_words import agent_word, session_word
 from sessionactor._changes import StateName, StoredInfo
 from sessionactor._cursors import Created, Order, Updated
 from sessionactor._records import SearchHit

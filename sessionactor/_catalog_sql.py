@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from sessionactor._catalog_docs import purge
 from sessionactor._catalog_events import Event, Listed, Wanted, part_of
+from sessionactor._catalog_stage import NOTHING, Prepared, on
 from sessionactor._catalog_writing import Writing
 from sessionactor._changes import Changes
 from sessionactor._text import TextOf
@@ -39,7 +40,7 @@ def feed(
 ) -> Fed:
     """Take in what happened."""
     behind: dict[str, None] = {}
-    with _writing(text_of, {}, exists, connection) as writing:
+    with _writing(text_of, NOTHING, exists, connection) as writing:
         for event in events:
             if not writing.follow(event):
                 behind[part_of(event)] = None
@@ -50,15 +51,14 @@ def refill(
     text_of: TextOf,
     exists: Callable[[str], bool],
     found: Sequence[tuple[Wanted, Changes]],
-    texts: Mapping[bytes, str],
+    prepared: Prepared,
     connection: sqlite3.Connection,
 ) -> list[int]:
     """Take in what files say; the revision of each session that the catalog has then.
 
-    `texts`: of the messages in it, as far as they are known already.
     Where that is not the one that was wanted, others were quicker, or the file was replaced.
     """
-    with _writing(text_of, texts, exists, connection) as writing:
+    with on(prepared.stage, connection), _writing(text_of, prepared, exists, connection) as writing:
         return [writing.refill(wanted, changes) for wanted, changes in found]
 
 
@@ -68,7 +68,7 @@ def reconcile(
     """Compare with a directory: remove what it has not, and tell what has to be read."""
     wanted, marked, missing = compare(exists, listing, connection)
     if missing or marked:
-        with _writing(_no_text, {}, exists, connection) as writing:
+        with _writing(_no_text, NOTHING, exists, connection) as writing:
             # Reading a file closes it: it is remembered that what it said is not in yet.
             writing.cursor.executemany(_MARK, [(part,) for part in marked])
             for part in missing:
@@ -108,7 +108,7 @@ def missing(
     exists: Callable[[str], bool], parts: Collection[str], connection: sqlite3.Connection
 ) -> None:
     """Forget sessions that have no file, if that is so."""
-    with _writing(_no_text, {}, exists, connection) as writing:
+    with _writing(_no_text, NOTHING, exists, connection) as writing:
         for part in parts:
             writing.drop_part(part)
 
@@ -139,12 +139,12 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Cursor]:
 @contextlib.contextmanager
 def _writing(
     text_of: TextOf,
-    texts: Mapping[bytes, str],
+    prepared: Prepared,
     exists: Callable[[str], bool],
     connection: sqlite3.Connection,
 ) -> Iterator[Writing]:
     with _transaction(connection) as cursor:
-        writing = Writing(text_of, texts, exists, cursor)
+        writing = Writing(text_of, prepared, exists, cursor)
         yield writing
         writing.finish()
 

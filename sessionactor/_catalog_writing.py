@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from sessionactor import _catalog_rows as rows
@@ -18,6 +18,7 @@ from sessionactor._catalog_events import (
     Wanted,
     part_of,
 )
+from sessionactor._catalog_stage import Prepared
 from sessionactor._changes import (
     Changes,
     FinishRestoring,
@@ -74,13 +75,13 @@ class Writing:
     def __init__(
         self,
         text_of: TextOf,
-        texts: Mapping[bytes, str],
+        prepared: Prepared,
         exists: Callable[[str], bool],
         cursor: sqlite3.Cursor,
     ) -> None:
         self.cursor = cursor
         self._exists = exists
-        self._docs = Docs(text_of, texts, cursor)
+        self._docs = Docs(text_of, prepared, cursor)
         self._changes_before = cursor.connection.total_changes
         seq, last_id = cursor.execute(_COUNTERS).fetchone()
         self._seq: int = seq + 1
@@ -206,8 +207,10 @@ class Writing:
             match step:
                 case InsertRows(stored):
                     self._children(known.number, stored)
-                    for row in stored:
-                        self._docs.put(known.number, row, is_new=row[0] > indexed)
+                    part = known.columns[0]
+                    if known.indexed or not self._docs.adopt(part, known.number, stored):
+                        for row in stored:
+                            self._docs.put(known.number, row, is_new=row[0] > indexed)
                     indexed = max(indexed, *(row[0] for row in stored)) if stored else indexed
                 case UpdateRow(row):
                     self._docs.put(known.number, row, is_new=False)

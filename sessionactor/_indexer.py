@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 from sessionactor import _catalog_sql as sql
 from sessionactor._catalog_events import Listed, Wanted
 from sessionactor._catalog_file import LostError, Place
+from sessionactor._catalog_stage import Prepared
 from sessionactor._changes import Changes, StoredRow
 from sessionactor._errors import StorageError
 from sessionactor._feed import Feed
@@ -41,8 +42,8 @@ class Said(NamedTuple):
 
     changes: Sequence[Changes | None]
     """Of the first ones that were wanted, one at least; `None`: it cannot be read."""
-    texts: Mapping[bytes, str]
-    """Of the messages in it, as far as they were found out on the way."""
+    prepared: Prepared
+    """What their rows come to, as far as it was found out on the way."""
 
 
 class Source(Protocol):
@@ -295,7 +296,7 @@ class Indexer:
         found = [(wanted, changes) for wanted, changes in pairs if changes is not None]
         exists = self._source.exists
         revisions = await self._place.write(
-            partial(sql.refill, self._text_of, exists, found, part.said.texts)
+            partial(sql.refill, self._text_of, exists, found, part.said.prepared)
         )
         gone = [wanted.part for wanted, changes in pairs if changes is None]
         if gone:

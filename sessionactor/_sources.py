@@ -9,13 +9,13 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from sessionactor import _files as files
 from sessionactor import _names as names
 from sessionactor import _schema as schema
-from sessionactor._catalog_docs import texts_of
 from sessionactor._catalog_events import Listed, Wanted
+from sessionactor._catalog_stage import NOTHING, prepare
 from sessionactor._changes import Changes, InsertRows, StoredRow, UpdateRow
 from sessionactor._directory import Directory
 from sessionactor._disk import DiskDirectory
@@ -35,14 +35,6 @@ logger = logging.getLogger("sessionactor")
 _T = TypeVar("_T")
 
 
-class _Asked(NamedTuple):
-    """A file of which something is wanted."""
-
-    part: str
-    entry: str | None
-    since: int
-
-
 class DiskSource:
     """The files of a directory, read through connections of the catalog's own.
 
@@ -57,8 +49,8 @@ class DiskSource:
         return await self._directory.listing()
 
     async def changes(self, wanted: Sequence[Wanted], max_rows: int, text_of: TextOf) -> Said:
-        asked = [_Asked(part, self._directory.entry(part), since) for part, since in wanted]
-        return await self._directory.run(self._read_all, asked, max_rows, text_of)
+        entries = [self._directory.entry(part) for part, _ in wanted]
+        return await self._directory.run(self._read_all, wanted, entries, max_rows, text_of)
 
     async def rows(self, session_id: str, db_ids: Sequence[int]) -> list[StoredRow]:
         file = await self._directory.find(session_id, look=False)  # others may have made it
@@ -70,23 +62,24 @@ class DiskSource:
     def exists(self, entry: str) -> bool:
         return os.path.lexists(self._path / entry)
 
-    def _read_all(self, asked: Sequence[_Asked], max_rows: int, text_of: TextOf) -> Said:
+    def _read_all(
+        self,
+        wanted: Sequence[Wanted],
+        entries: Sequence[str | None],
+        max_rows: int,
+        text_of: TextOf,
+    ) -> Said:
         found: list[Changes | None] = []
-        texts: dict[bytes, str] = {}
         left = max_rows
-        for one in asked:
-            changes = self._read(one, left)
+        for (part, since), entry in zip(wanted, entries, strict=True):
+            changes = self._read(part, entry, since, left)
             found.append(changes)
-            if changes is not None:
-                rows = _rows(changes)
-                texts.update(texts_of(rows, text_of))
-                left -= len(rows)
-                if left <= 0:
-                    break
-        return Said(found, texts)
+            left -= _rows(changes)
+            if left <= 0:
+                break
+        return Said(found, prepare(wanted, found, text_of))
 
-    def _read(self, asked: _Asked, max_rows: int) -> Changes | None:
-        part, entry, since = asked
+    def _read(self, part: str, entry: str | None, since: int, max_rows: int) -> Changes | None:
         if entry is None:
             return None
         try:
@@ -158,14 +151,12 @@ def _is_named(entry: str, session_id: Any, name: Any) -> bool:
     return names.file_name(*checked) == entry
 
 
-def _rows(changes: Changes) -> list[StoredRow]:
-    rows: list[StoredRow] = []
-    for _, step in changes.steps:
-        if type(step) is InsertRows:
-            rows += step.rows
-        elif type(step) is UpdateRow:
-            rows.append(step.row)
-    return rows
+def _rows(changes: Changes | None) -> int:
+    """How many rows were read."""
+    steps = [step for _, step in changes.steps] if changes is not None else []
+    return sum(
+        len(step.rows) if type(step) is InsertRows else type(step) is UpdateRow for step in steps
+    )
 
 
 class MemorySource:
@@ -194,11 +185,10 @@ class MemorySource:
         for part, since in wanted:
             changes = await self._changes(part, since, left)
             found.append(changes)
-            if changes is not None:
-                left -= len(_rows(changes))
-                if left <= 0:
-                    break
-        return Said(found, {})
+            left -= _rows(changes)
+            if left <= 0:
+                break
+        return Said(found, NOTHING)
 
     async def rows(self, session_id: str, db_ids: Sequence[int]) -> list[StoredRow]:
         try:

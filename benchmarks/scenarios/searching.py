@@ -24,7 +24,7 @@ from benchmarks.workloads import (
     varied,
 )
 from sessionactor import SearchHit, SessionRegistry
-from sessionactor._catalog_docs import words
+from sessionactor._catalog_words import words
 from sessionactor._text import text_of
 
 LIMIT_MS: Final = 5

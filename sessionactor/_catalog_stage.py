@@ -92,10 +92,9 @@ def _staged(sessions: Mapping[str, Sequence[StoredRow]], text_of: TextOf) -> Sta
     for slot, (part, stored) in enumerate(sessions.items()):
         texts = texts_of(stored, text_of)
         spread = crc32(part.encode())
-        number = -1
         for row in stored:
             at = rows.time(row[3])
-            number = max(number_of(at, spread), number + 1)
+            number = number_of(at, spread)
             docs.append((number, slot, row[0], agent_text(row[1]), at, texts[row[2]]))
     docs.sort()
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:

@@ -15,7 +15,7 @@ from sessionactor import _names as names
 from sessionactor._catalog import Catalog
 from sessionactor._catalog_events import Listed, Wanted
 from sessionactor._catalog_file import CatalogFile, MemoryCatalog, Place
-from sessionactor._catalog_stage import MIN_STAGED, prepare
+from sessionactor._catalog_stage import prepare
 from sessionactor._changes import (
     ChangeContext,
     ChangeName,
@@ -73,6 +73,7 @@ class Sessions:
         self.now = START
         self.reads: list[str] = []
         self.read_gate: asyncio.Event | None = None
+        self.min_staged = 1  # all of it, however little it is
 
     def create(self, session_id: str, name: str = "n", *, created_at: int | None = None) -> None:
         self.now += 1
@@ -207,8 +208,7 @@ class Sessions:
             found.append(changes)
             if max_rows <= 0:
                 break
-        on_stage = len(self.reads) % 2  # every other time, however few rows there are
-        return Said(found, prepare(wanted, found, text_of, on_stage or MIN_STAGED))
+        return Said(found, prepare(wanted, found, text_of, self.min_staged))
 
     def _changes(self, session_id: str, since: int, max_rows: int) -> Changes:
         """As a session says it: rows as they are now, and none that are gone."""

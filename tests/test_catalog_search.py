@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sessionactor._catalog import Catalog
 from sessionactor._catalog_queries import Search
+from sessionactor._catalog_stage import MIN_STAGED
 from sessionactor._feed import Feed
 from sessionactor._records import SearchHit
 
@@ -43,6 +44,53 @@ async def test_hits_come_newest_first(path: Path | None) -> None:
         assert ids(await catalog.search(in_one)) == sessions.found("common", "s1")
         assert await catalog.search(Search("common", session_id="s9")) == []
         assert await catalog.search(Search("nothing")) == []
+
+
+@pytest.mark.parametrize("min_staged", [1, MIN_STAGED])
+async def test_what_was_read_can_be_found_and_forgotten(path: Path | None, min_staged: int) -> None:
+    sessions = Sessions()
+    sessions.min_staged = min_staged
+    for session_id in ("a", "b"):
+        sessions.create(session_id)
+        sessions.append(session_id, f"plain word {session_id}", "日本語の寄付 word", "", "ﾊﾟﾝ\0word")
+    async with catalog_of(sessions, path) as catalog:
+        everything = [("b", 4), ("b", 2), ("b", 1), ("a", 4), ("a", 2), ("a", 1)]
+        assert ids(await catalog.search(Search("word"))) == everything
+        assert ids(await catalog.search(Search("寄付"))) == [("b", 2), ("a", 2)]
+        assert ids(await catalog.search(Search("パン"))) == [("b", 4), ("a", 4)]
+        assert ids(await catalog.search(Search("word", session_id="a"))) == everything[3:]
+        assert len(await catalog.search(Search("word", agent_id="agent"))) == 6
+        sessions.update("a", 2, "数える word")
+        sessions.update("a", 3, "late word")
+        sessions.remove("b", 1, 2)
+        sessions.append("b", "one word more")
+        assert ids(await catalog.search(Search("寄付"))) == []
+        assert ids(await catalog.search(Search("数える"))) == [("a", 2)]
+        assert ids(await catalog.search(Search("word", session_id="a"))) == [
+            *(("a", db_id) for db_id in (4, 3, 2, 1)),
+        ]
+        assert ids(await catalog.search(Search("word", session_id="b"))) == [("b", 5), ("b", 4)]
+
+
+async def test_sessions_that_want_the_same_numbers_are_all_found(path: Path | None) -> None:
+    """More messages of one microsecond than it has numbers, read one session after another."""
+    sessions = Sessions()
+    began = sessions.now
+    async with catalog_of(sessions, path) as catalog:
+        for session_id in ("a", "b", "c"):
+            sessions.now = began
+            sessions.create(session_id)
+            sessions.append(session_id, *["word"] * 1500, tell=False)
+            sessions.opened(session_id)
+            found = ids(await catalog.search(Search("word", session_id=session_id, limit=9999)))
+            assert found == [(session_id, db_id) for db_id in range(1500, 0, -1)]
+        everything = ids(await catalog.search(Search("word", limit=9999)))
+        assert sorted(everything) == [(one, db_id) for one in "abc" for db_id in range(1, 1501)]
+        await catalog.rebuild()  # now they are read together
+        everything = ids(await catalog.search(Search("word", limit=9999)))
+        assert sorted(everything) == [(one, db_id) for one in "abc" for db_id in range(1, 1501)]
+        found = ids(await catalog.search(Search("word", session_id="b", limit=9999)))
+        assert found == [("b", db_id) for db_id in range(1500, 0, -1)]
 
 
 async def test_a_hit_tells_where_it_is(path: Path | None) -> None:

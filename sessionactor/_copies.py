@@ -76,7 +76,7 @@ class Copies:
         """Write a copy of a session to a new file.
 
         Raises:
-            TargetExistsError: something is there already.
+            TargetExistsError: something is there already, or is just being put there.
             StorageError: reading or writing failed.
         """
         files.check_path(path, origin.session_id)
@@ -90,9 +90,10 @@ class Copies:
         where = f"session {origin.session_id!r} cannot be backed up to {path}"
         try:
             await self.make(origin, copy)
-        except FileExistsError as error:
+        except (FileExistsError, BlockingIOError) as error:
+            told = "exists already" if isinstance(error, FileExistsError) else "is just being made"
             raise TargetExistsError(
-                f"{where}: that exists already; remove it or use another name",
+                f"{where}: that {told}; remove it or use another name",
                 path=path,
                 session_id=origin.session_id,
             ) from error

@@ -59,6 +59,7 @@ def back_up(origin: Origin, target: Path, stopped: Stopped, look: Look | None = 
     Raises:
         SessionNotFoundError: it is not at its path (any more).
         FileExistsError: the target is something already; it is left as it is.
+        BlockingIOError: another copy is put there now.
     """
     if not target.parent.is_dir():
         raise FileNotFoundError(f"the directory {target.parent} does not exist; make it first")
@@ -73,7 +74,10 @@ def back_up(origin: Origin, target: Path, stopped: Stopped, look: Look | None = 
                 lambda uri: _write_backup(origin._replace(uri=uri), stopped, draft),
             )
 
-    files.create(target, target.with_name(names.part_file_name()), build)
+    draft = target.with_name(names.part_file_name(target.name))
+    files.check_path(draft, origin.session_id)
+    with files.making(draft):
+        files.create(target, draft, build)
 
 
 def _write_backup(origin: Origin, stopped: Stopped, draft: Path) -> None:
@@ -117,8 +121,9 @@ def _drafted(image: bytes, origin: Origin, stopped: Stopped, draft: Path) -> Ite
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    # Nobody else opens it; SQLite's locks would not go with that on the file everywhere.
     return sqlite3.connect(
-        files.uri(path), uri=True, timeout=files.BUSY_TIMEOUT_S, isolation_level=None
+        f"{files.uri(path)}&nolock=1", uri=True, timeout=files.BUSY_TIMEOUT_S, isolation_level=None
     )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
+import fcntl
 import os
 import sqlite3
 import stat
@@ -148,6 +150,68 @@ def create(path: Path, draft: Path, build: Callable[[Path], None]) -> None:
     except BaseException:
         os.unlink(path)  # it might not be there after a power loss: let it never have been
         raise
+
+
+@contextlib.contextmanager
+def making(draft: Path) -> Iterator[None]:
+    """Surround what makes a file: whoever else makes it is kept out, whoever died is followed.
+
+    What a killed one left under that name is made anew. Afterwards nothing has it.
+
+    Raises:
+        BlockingIOError: somebody else makes this file now.
+        OSError: the disk failed, or something else stands there.
+    """
+    while True:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(draft, flags, 0o666)
+        try:
+            _lock(descriptor, draft)
+            if not _is_at(draft, descriptor):
+                continue  # another one has just finished: it was theirs
+            try:
+                yield
+            finally:
+                if _is_at(draft, descriptor):
+                    os.unlink(draft)
+            return
+        finally:
+            os.close(descriptor)
+
+
+def is_left_over(draft: Path) -> bool:
+    """Whether a file was being made by somebody who is dead."""
+    try:
+        if not stat.S_ISREG(os.lstat(draft).st_mode):
+            return False
+        descriptor = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        _lock(descriptor, draft)
+        return _is_at(draft, descriptor)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, draft: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise BlockingIOError(
+            errno.EAGAIN, "it is being written by somebody else", str(draft)
+        ) from error
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(descriptor)
+    return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
 
 
 def write(image: bytes, draft: Path) -> None:

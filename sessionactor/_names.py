@@ -127,9 +127,17 @@ def is_export_of(session_id: str, entry: str) -> bool:
     return entry in (session_id + EXPORT_SUFFIX, export_name(session_id)) and _can_be_id(session_id)
 
 
-def part_file_name() -> str:
-    """A name for a file that is being made, anywhere: hidden, and not in use."""
-    return f".{secrets.token_hex(16)}{PART_SUFFIX}"
+def part_file_name(entry: str) -> str:
+    """The hidden name under which a file is made that is to have the name `entry`."""
+    return f".{entry}{PART_SUFFIX}"
+
+
+def is_part_file(entry: str) -> bool:
+    """Whether that is the hidden name of a session's copy or export that is being made."""
+    if not (entry.startswith(".") and entry.endswith(PART_SUFFIX)):
+        return False
+    name = entry[1 : -len(PART_SUFFIX)]
+    return name.endswith(EXPORT_SUFFIX) or parse(name) is not None
 
 
 def parse_draft(entry: str) -> int | None:

@@ -153,10 +153,12 @@ class Session(Turns, Browsing):
 
         Under the file name of a session, in a directory of sessions, it is that session. It is
         one file, complete as soon as it is there: a crash leaves at most a hidden `.part` file
-        beside it. Cancelled, there is a whole copy or none.
+        beside it, which the next backup to that path replaces. Cancelled, there is a whole copy
+        or none.
 
         Raises:
-            TargetExistsError: something is there already; it is left as it is.
+            TargetExistsError: something is there already, and is left as it is, or another
+                backup is just being made there.
             StorageError: reading or writing failed; no directory is made.
         """
         await self._asked.back_up(self._session_id, self._arguments.path("path", path))

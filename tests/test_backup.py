@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from copying import begun, held
-from processes import output_of, owner, reader
+from processes import output_of, owner, process, reader
 from waiting import eventually
 
 from sessionactor import (
@@ -30,6 +30,7 @@ from sessionactor import (
     StorageError,
     TargetExistsError,
 )
+from sessionactor.checkup import check, repair
 from sessionactor.testing import memory_registry
 
 
@@ -498,3 +499,45 @@ async def test_an_error_is_told_as_one_of_ours(
         assert isinstance(caught.value, StorageError)
         assert entries(shelf) == []  # it might not be there after a power loss
         await session.backup(shelf / "x")
+
+
+KILLED = """
+async def main(directory, target):
+    async with SessionRegistry(directory) as registry:
+        await registry.session("a").backup(target)
+
+import sessionactor._takeover
+sessionactor._takeover.Takeover.back_up = lambda _: (say("half-way"), wait())
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_what_a_killed_backup_left_is_found_and_replaced(tmp_path: Path, shelf: Path) -> None:
+    target = shelf / "a_n.db"
+    async with SessionRegistry(tmp_path / "sessions") as registry:
+        await filled(registry)
+    with process(KILLED, tmp_path / "sessions", target) as killed:
+        killed.hear()
+        (part,) = entries(shelf)
+        assert part == ".a_n.db.part"
+        assert list(check(shelf)) == []  # it is being made
+        async with SessionRegistry(tmp_path / "sessions", read_only=True) as registry:
+            with pytest.raises(TargetExistsError, match="just being made"):
+                await registry.session("a").backup(target)
+        assert entries(shelf) == [part]
+    (finding,) = check(shelf)
+    assert (finding.problem, finding.path) == ("draft", shelf / part)
+    assert repair(finding)
+    assert entries(shelf) == []
+    with process(KILLED, tmp_path / "sessions", target) as killed:
+        killed.hear()
+    async with SessionRegistry(tmp_path / "sessions") as registry:
+        await registry.session("a").backup(target)
+    assert entries(shelf) == [target.name]
+    assert list(check(shelf)) == []
+
+
+async def test_files_of_others_that_look_alike_are_left_alone(shelf: Path) -> None:
+    for name in (".video.mp4.part", ".part", "a_n.db.part"):
+        (shelf / name).write_bytes(b"theirs")
+    assert list(check(shelf)) == []

@@ -13,7 +13,7 @@ Problem: TypeAlias = Literal[
 """
 | problem | what it means |
 |---|---|
-| `draft` | a session that was being made when its process died |
+| `draft` | a session, copy or export that was being made when its process died |
 | `log` | SQLite's side file without its database |
 | `foreign` | a file with the name of a session that is none |
 | `newer` | a newer version of this package wrote it |

@@ -34,7 +34,7 @@ def check(
     """
     place = Path(os.path.abspath(directory))
     entries = sorted(os.listdir(place))
-    yield from _drafts(place)
+    yield from _drafts(place, entries)
     twins: defaultdict[str, list[str]] = defaultdict(list)
     for entry in entries:
         if names.parse(entry) is not None:
@@ -73,7 +73,7 @@ def _base(path: Path) -> Path | None:
     return None
 
 
-def _drafts(place: Path) -> Iterator[Finding]:
+def _drafts(place: Path, entries: list[str]) -> Iterator[Finding]:
     ownership = Onlooker(place)
     try:
         for entry in ownership.stale_drafts():
@@ -81,6 +81,10 @@ def _drafts(place: Path) -> Iterator[Finding]:
             yield Finding("draft", place / entry, None, detail, "remove it")
     finally:
         ownership.close()
+    for entry in entries:
+        if names.is_part_file(entry) and files.is_left_over(place / entry):
+            detail = "its process died while it made a copy or an export, which is not there"
+            yield Finding("draft", place / entry, None, detail, "remove it")
 
 
 def _side_file(path: Path) -> Iterator[Finding]:

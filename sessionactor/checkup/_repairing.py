@@ -39,7 +39,7 @@ def repair(finding: Finding) -> bool:
         with _owning(finding) as ownership:
             match finding.problem:
                 case "draft":
-                    ownership.remove_drafts()
+                    _remove_draft(finding.path, ownership)
                     return not os.path.lexists(finding.path)
                 case "log":
                     return _put_aside(finding.path)
@@ -103,6 +103,14 @@ def _recount(connection: sqlite3.Connection, loaded: Loaded) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _remove_draft(path: Path, ownership: Ownership) -> None:
+    if not names.is_part_file(path.name):
+        ownership.remove_drafts()
+    elif files.is_left_over(path):
+        with contextlib.suppress(BlockingIOError), files.making(path):
+            pass  # afterwards nothing has that name
 
 
 def _put_aside(path: Path) -> bool:

@@ -74,7 +74,7 @@ class NewFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._draft = path.with_name(f".{path.name}{names.PART_SUFFIX}")
+        self._draft = path.with_name(names.part_file_name(path.name))
 
     def open(self) -> None:
         """Begin to write.

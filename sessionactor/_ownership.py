@@ -18,16 +18,19 @@ import os
 import struct
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from sessionactor import _names as names
 from sessionactor._errors import SessionOwnedError
+from sessionactor._files import BUSY_TIMEOUT_S
 
 _OWNING: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND
 _FIRST_BYTE: Final = 1 << 61  # far above any size of the file
 _CATALOG_BYTE: Final = _FIRST_BYTE - 1
+_PAUSE_S: Final = 0.01
 _LINUX: Final = struct.Struct("hhqqi4x")
 _DARWIN: Final = struct.Struct("qqihh")
 
@@ -149,14 +152,31 @@ class Ownership:
 
     @contextlib.contextmanager
     def replacing_catalog(self) -> Iterator[None]:
-        """Alone among all processes; blocks, because it takes moments."""
+        """Alone among all processes; blocks, because it takes moments.
+
+        Raises:
+            TimeoutError: another process, perhaps a stopped one, is at it for seconds.
+        """
         descriptor = self._file.descriptor
         with self._file.replacing:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, _CATALOG_BYTE)
+            self._wait_for_catalog(descriptor)
             try:
                 yield
             finally:
                 fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _CATALOG_BYTE)
+
+    def _wait_for_catalog(self, descriptor: int) -> None:
+        until = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _CATALOG_BYTE)
+            except (BlockingIOError, PermissionError):
+                if time.monotonic() > until:
+                    holder = self._file.holder(_CATALOG_BYTE)
+                    raise TimeoutError(f"process {holder} holds it for seconds") from None
+                time.sleep(_PAUSE_S)
+            else:
+                return
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from gate import Gate
-from processes import Process, output_of, owner, process
+from processes import PATIENCE_S, Process, output_of, owner, process
 from waiting import eventually
 
 from sessionactor import (
@@ -20,6 +21,7 @@ from sessionactor import (
     SessionExistsError,
     SessionOwnedError,
     SessionRegistry,
+    StorageError,
 )
 
 HELLO = {"role": "user", "content": "hello"}
@@ -544,3 +546,41 @@ async def test_processes_that_take_turns_with_one_session_lose_nothing(tmp_path:
         for agent_id in "012":
             told = [row.message["n"] for row in rows if row.agent_id == agent_id]
             assert told == list(range(15))
+
+
+MAKING = """
+import signal
+from sessionactor import _files as files
+
+create = files.create
+
+def frozen(path, draft, build):
+    if path.name.endswith("catalog"):
+        say("making")
+        os.kill(os.getpid(), signal.SIGSTOP)
+    create(path, draft, build)
+
+async def main(directory):
+    async with SessionRegistry(directory) as registry:
+        say(len((await registry.sessions()).sessions))
+
+files.create = frozen
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+async def test_a_process_stopped_as_it_makes_the_catalog_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessionactor._ownership.BUSY_TIMEOUT_S", 0.05)
+    with process(MAKING, tmp_path) as maker:
+        maker.hear()
+        async with asyncio.timeout(PATIENCE_S), SessionRegistry(tmp_path) as registry:
+            session = await registry.start("a")
+            assert await session.append("one", HELLO) == 1
+            with pytest.raises(StorageError, match=f"process {maker.pid}"):
+                await registry.sessions()
+            assert await registry.stop("a")
+            os.kill(maker.pid, signal.SIGCONT)
+            assert [one.session_id for one in (await registry.sessions()).sessions] == ["a"]
+        assert maker.end() == 0

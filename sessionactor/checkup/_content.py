@@ -85,7 +85,8 @@ def _identity(entry: str, connection: sqlite3.Connection) -> Iterator[Fault]:
     cut = names.is_cut(entry)  # what is inside counts then, and the file is found by it
     yield Fault(
         "identity",
-        f"inside it is session {session_id!r}, named {name!r}: it was copied or renamed by hand",
+        f"inside it is session {session_id!r}, named {name!r}: it was copied or renamed by hand,"
+        " or a rename was cut short",
         None if cut else "store the id and name of the file",
     )
 

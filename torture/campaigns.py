@@ -3,5 +3,8 @@
 from __future__ import annotations
 
 from torture.campaign import Campaign
+from torture.kills import CAMPAIGN as KILLS
 
-CAMPAIGNS: dict[str, Campaign] = {}
+CAMPAIGNS: dict[str, Campaign] = {
+    "kills": KILLS,
+}

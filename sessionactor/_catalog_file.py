@@ -167,11 +167,13 @@ class CatalogFile:
     def _connect(self, pragma: str, anew: bool, opened: _Opened) -> sqlite3.Connection:
         # Guarded: SQLite opens the log by its name, which has to be that of the same file.
         with self._guard():
+            draft = self._path.with_name(names.CATALOG_DRAFT)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(draft)  # whoever made it is dead
             connection = None if anew else self._usable()
             if connection is None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._path)
-                draft = self._path.with_name(names.CATALOG_DRAFT)
                 files.create(self._path, draft, partial(files.write, _image()))
                 connection = self._usable()
             if connection is None:

@@ -356,3 +356,13 @@ async def test_what_happens_during_a_scan_is_known_after_it(
         with pytest.raises(SessionNotFoundError):
             registry.session("gone").path  # noqa: B018
         assert [file.session_id for file in await registry.find("*")] == ["moved", "new"]
+
+
+async def test_what_a_killed_process_left_of_a_new_catalog_goes(tmp_path: Path) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        await registry.start("a")
+    draft = tmp_path / ".sessionactor.catalog.draft"
+    draft.write_bytes(b"half")
+    async with SessionRegistry(tmp_path) as registry:
+        assert [one.session_id for one in (await registry.sessions()).sessions] == ["a"]
+        assert not draft.exists()

@@ -6,7 +6,10 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+REFUSED: Final = 3
+"""The exit code of a victim that somebody else's lock kept from working for too long."""
 
 
 class Journal:

@@ -13,13 +13,13 @@ import traceback
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final, Literal
 
 from sessionactor import SessionOwnedError, SessionRegistry
 from sessionactor.interchange import export_session
 from torture.campaign import Budget
-from torture.kills.ledger import Ledger, TurnState
+from torture.kills.ledger import REFUSED, Ledger, TurnState
 from torture.kills.nursery import Nursery, nursery
 from torture.kills.points import POINTS, seen
 from torture.kills.story import AGENT, IMPORTED, LOGGERS, message
@@ -92,6 +92,10 @@ class Life:
     unread: bytes = b""
     began: float = field(default_factory=monotonic)
     is_ending: bool = False
+    begun: bool = False
+    """Whether it has its sessions, and calls are made."""
+    frozen: bool = False
+    """Whether it stopped at its step."""
 
 
 class Case:
@@ -107,6 +111,9 @@ class Case:
         self._durability = self._chance.choice(("full", "normal"))
         self._selector = selectors.DefaultSelector()
         self._kills = 0
+        self._frozen = False
+        """Whether any process was stopped, perhaps while it held a lock of SQLite's for a moment:
+        as an indexer, on the session of somebody else."""
 
     def run(self) -> None:
         """Everything, and the verdict."""
@@ -176,11 +183,11 @@ class Case:
         """Hear what is said until the next thing happens to a victim."""
         first = min(self._running(), key=lambda life: life.end)
         for key, _ in self._selector.select(max(0.0, first.end - monotonic())):
-            life, reached = key.data, len(self._ledger.reached)
-            if not self._hear(life):
-                self._over(life)
+            if not self._hear(key.data):
+                self._over(key.data)
                 return
-            if life.how == "freeze" and len(self._ledger.reached) > reached:
+        for life in self._running():
+            if life.frozen:
                 self._stopped(life)
                 life.end, life.is_ending = monotonic() + life.rest, True
                 return
@@ -196,6 +203,10 @@ class Case:
         *lines, life.unread = (life.unread + said).split(b"\n")
         for line in lines:
             self._ledger.hear(line.decode())
+            if line.startswith(b'["reached"'):
+                life.frozen = life.how == "freeze"
+            elif not line.startswith(b'["broken"'):
+                life.begun = True
         return bool(said)
 
     def _strike(self, life: Life) -> None:
@@ -217,22 +228,26 @@ class Case:
 
     def _stopped(self, life: Life) -> None:
         """While an owner is stopped others are told so, and served; it goes on afterwards."""
-        if f"log{life.slot}" not in [one for one, _ in self._ledger.asked]:
+        _wait_until_stopped(life.pid)
+        if not life.begun:
+            life.frozen = False
             os.kill(life.pid, signal.SIGCONT)
-            return  # it has not begun to work
+            return
         row = self._rows.stopped
         row.cases += 1
+        self._frozen = True
         try:
             said = asyncio.run(_asked(self._place, f"log{life.slot}", life.pid))
             for other in self._running():
                 if said is None and other is not life and not self._goes_on(other):
                     said = f"process {other.pid} did not go on while {life.pid} was stopped"
         finally:
+            life.frozen = False
             os.kill(life.pid, signal.SIGCONT)
         if said is None and not self._goes_on(life):
             said = f"process {life.pid} was stopped, and did not go on when it could"
         if said is not None:
-            row.fail(self._number, f"{said}; {self._ledger.reached[-1:]}")
+            row.fail(self._number, f"{said}; at {self._ledger.reached[-1:]}")
 
     def _running(self) -> list[Life]:
         return [key.data for key in self._selector.get_map().values()]
@@ -240,8 +255,9 @@ class Case:
     def _goes_on(self, life: Life) -> bool:
         """Whether a process says more, or ends, before too long."""
         heard, until = self._ledger.heard, monotonic() + _BOUND_S
-        while self._ledger.heard < heard + _STEADY:
+        while self._ledger.heard < heard + _STEADY and not life.frozen:
             if monotonic() > until:
+                os.kill(life.pid, signal.SIGUSR1)  # it tells where it is
                 return False
             if select.select([life.pipe], [], [], 0.05)[0] and not self._hear(life):
                 return True  # it is over, for another reason
@@ -253,7 +269,8 @@ class Case:
         code = self._parent.wait(life.pid)
         killed = code == -signal.SIGKILL
         self._kills += killed
-        if not killed and not (life.how == "term" and code == 0):
+        refused = code == REFUSED and self._frozen
+        if not (killed or refused or (life.how == "term" and code == 0)):
             self._rows.content.fail(self._number, f"a process ended by itself, with {code}")
         if self._lives[life.slot] < _LIVES and not self._ledger.broken:
             self._begin(life.slot)
@@ -262,6 +279,15 @@ class Case:
 def _fail(row: Row, number: int, sentences: list[str]) -> None:
     for sentence in sentences:
         row.fail(number, sentence)
+
+
+def _wait_until_stopped(pid: int) -> None:
+    """A signal is on its way for a moment: what is sent after it must not overtake it."""
+    until = monotonic() + _BOUND_S
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "TZX":
+        if monotonic() > until:
+            raise TimeoutError(f"process {pid} did not stop")
+        sleep(0.001)
 
 
 async def _exports(shelf: Path) -> None:
@@ -299,6 +325,8 @@ def run(budget: Budget) -> list[Row]:
             case = Case(budget, number, parent, rows, home)
             try:
                 case.run()
+            except (ConnectionError, EOFError):
+                raise  # the nursery is dead
             except Exception:
                 rows.content.fail(number, traceback.format_exc())
             finally:

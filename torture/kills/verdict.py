@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Final
 
 from sessionactor import Row, SessionNotFoundError, SessionRegistry
-from sessionactor._names import CATALOG_FILE, LOCK_FILE, SIDE_FILES, parse
+from sessionactor._names import CATALOG_DRAFT, CATALOG_FILE, LOCK_FILE, SIDE_FILES, parse
 from sessionactor.checkup import Finding, check, check_catalog, repair
 from sessionactor.interchange import import_session
 from torture.kills.ledger import Ledger, Thing
 from torture.kills.story import AGENT, LOGGERS, Log, Story, state_of
 
-_LEFT_OVERS: Final = {"draft", "log", "identity"}
-"""What doctor may find where processes were killed."""
+_PLACES: Final = {CATALOG_FILE, CATALOG_DRAFT, LOCK_FILE}
+_LEFT_OVERS: Final = {"draft", "log", "identity", "unreadable"}
+"""What doctor may find, and mend, where processes were killed; a log is without its index when
+SQLite was just removing both."""
 
 
 class Verdict:
@@ -66,7 +68,11 @@ class Verdict:
         self.left_over += len(known)
         for name in sorted(os.listdir(directory)):
             base = next((name.removesuffix(end) for end in SIDE_FILES if name.endswith(end)), name)
-            ours = base == CATALOG_FILE or name == LOCK_FILE or name.endswith(".jsonl")
+            ours = (
+                base in (CATALOG_FILE, CATALOG_DRAFT)
+                or name == LOCK_FILE
+                or name.endswith(".jsonl")
+            )
             if not (ours or parse(base) is not None or name in known):
                 self.files.append(f"nobody can name {name}")
         return findings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import os
 import random
 import signal
@@ -12,12 +13,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sessionactor import Session, SessionOwnedError, SessionRegistry
+from sessionactor import Session, SessionOwnedError, SessionRegistry, StorageError
 from sessionactor._store import open_store
 from sessionactor.interchange import export_session, import_session
 from sessionactor.testing import faulty_store
 from torture.kills import nursery
-from torture.kills.ledger import Journal
+from torture.kills.ledger import REFUSED, Journal
 from torture.kills.points import Fate, FatefulFaults, install
 from torture.kills.story import AGENT, IMPORTED, LOGGERS, MANY, Log, Story, message, state_of
 from torture.mutations import planted
@@ -238,11 +239,16 @@ def live(job: dict[str, Any], out: int) -> None:
     point, nth, number = job["point"] or ("", 0, signal.SIGKILL)
     fate = Fate(point, nth, signal.Signals(number), lambda: journal.say("reached", point))
     install(fate, point)
+    faulthandler.register(signal.SIGUSR1)
     try:
         asyncio.run(Victim(job, journal).run(fate))
     except SessionOwnedError as error:
         journal.say("broken", "locks", str(error))
         raise
+    except StorageError as error:
+        if "locked" not in str(error):
+            journal.say("broken", "content", str(error))
+        os._exit(REFUSED)
     except BaseException:
         journal.say("broken", "content", f"process {os.getpid()} failed:\n{traceback.format_exc()}")
         raise

@@ -31,6 +31,8 @@ _LIVES: Final = 6
 """Of each slot in one case."""
 _BOUND_S: Final = 30.0
 """By when anything has to happen that is waited for: the machine may be busy."""
+_EARLY: Final = 0.25
+"""Of all are killed at a moment after they were born, not after they began to work."""
 _AT_ONCE_S: Final = 2.0
 
 _STEADY: Final = 8
@@ -87,6 +89,8 @@ class Life:
     how: How
     end: float
     """When it is killed, stopped or told to terminate, on the monotonic clock."""
+    after: float
+    """Seconds from its first call to that."""
     rest: float
     """Seconds from that to the next thing that happens to it."""
     unread: bytes = b""
@@ -173,8 +177,9 @@ class Case:
         pid = self._parent.spawn(job, theirs)
         os.close(theirs)
         os.set_blocking(ours, False)
-        after = chance.uniform(0.03, 0.4)
-        running = Life(slot, pid, ours, how, monotonic() + after, chance.uniform(0, 0.05))
+        after, early = chance.uniform(0.01, 0.4), chance.random() < _EARLY
+        end = monotonic() + (after if early else _BOUND_S)
+        running = Life(slot, pid, ours, how, end, after, chance.uniform(0, 0.05))
         self._selector.register(ours, selectors.EVENT_READ, running)
         if life:
             self._rows.locks.cases += 1
@@ -205,8 +210,9 @@ class Case:
             self._ledger.hear(line.decode())
             if line.startswith(b'["reached"'):
                 life.frozen = life.how == "freeze"
-            elif not line.startswith(b'["broken"'):
+            elif not life.begun and not line.startswith(b'["broken"'):
                 life.begun = True
+                life.end = min(life.end, monotonic() + life.after)
         return bool(said)
 
     def _strike(self, life: Life) -> None:
@@ -270,7 +276,8 @@ class Case:
         killed = code == -signal.SIGKILL
         self._kills += killed
         refused = code == REFUSED and self._frozen
-        if not (killed or refused or (life.how == "term" and code == 0)):
+        ended = (0,) if life.begun else (0, -signal.SIGTERM)  # it has no handler yet
+        if not (killed or refused or (life.how == "term" and code in ended)):
             self._rows.content.fail(self._number, f"a process ended by itself, with {code}")
         if self._lives[life.slot] < _LIVES and not self._ledger.broken:
             self._begin(life.slot)

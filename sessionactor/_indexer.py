@@ -30,6 +30,7 @@ Progress: TypeAlias = Callable[[int, int], object]
 """Told how many sessions have been read, of how many."""
 
 _REST_FACTOR: Final = 9
+_SHORTEST_REST_S: Final = 0.05
 _LONGEST_REST_S: Final = 2.0
 _RETRY_S: Final = 5.0
 _READ_SESSIONS: Final = 1024
@@ -215,7 +216,8 @@ class Indexer:
             self._has_dead = await self._place.write(partial(sql.purge_some, _PURGED))
         self._losses = 0
         took_s = time.perf_counter() - began_s
-        await self._feed.rest(min(took_s * _REST_FACTOR, _LONGEST_REST_S))
+        rest_s = max(_SHORTEST_REST_S, took_s * _REST_FACTOR)
+        await self._feed.rest(min(rest_s, _LONGEST_REST_S))
 
     async def _begin(self) -> None:
         """Have a catalog, and compare it with what sessions there are."""

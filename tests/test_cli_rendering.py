@@ -114,6 +114,8 @@ def test_numbers_are_readable() -> None:
         ({"kind": "odd", "data": {"n": 1}}, '{"kind": "odd", "data": {"n": 1}}'),
         ({"content": {"a": 1}}, '{"a": 1}'),
         ({1: b"x"}, '{"1": {"$bytes": "eA=="}}'),
+        ({"note": "step 1, loop", "data": b"x"}, "step 1, loop"),
+        ({"note": "an aside", "content": "hi"}, "hi"),
         ({}, "{}"),
     ],
 )

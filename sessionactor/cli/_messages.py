@@ -92,6 +92,8 @@ def role_of(message: Mapping[Any, Any]) -> str:
 def text(message: Mapping[Any, Any]) -> str:
     """All that a message says, a piece a line: its text, the calls of tools and their answers."""
     pieces = [piece for piece in _pieces(message, 0) if piece]
+    if not pieces and isinstance(message.get("note"), str):
+        return str(message["note"])  # of a row that an adapter keeps beside the messages
     return "\n".join(pieces) if pieces else _json(message)
 
 

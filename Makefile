@@ -19,9 +19,9 @@ test-adapters: .venv-adapters/ready  ## the adapters, with the real frameworks a
 	.venv-adapters/bin/python -m pytest tests/adapters
 	.venv-adapters/bin/mypy sessionactor/adapters/*.py
 
-.venv-adapters/ready: pyproject.toml
+.venv-adapters/ready: pyproject.toml tests/adapters/requirements.txt
 	$(PYTHON) -m venv .venv-adapters
-	.venv-adapters/bin/python -m pip install --quiet --editable ".[adapters,dev]"
+	.venv-adapters/bin/python -m pip install --quiet --editable ".[adapters,dev]" -r tests/adapters/requirements.txt
 	touch $@
 
 torture: .venv/ready  ## kills, power loss, full disks, races: SECONDS=1200 ARGS="--seed 7"

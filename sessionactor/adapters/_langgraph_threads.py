@@ -1,0 +1,117 @@
+"""The threads of LangGraph in a directory: which session is whose, and what is remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Final
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from sessionactor import Row, SessionNotFoundError, SessionRegistry, StaleRevisionError
+from sessionactor.adapters._langgraph_retention import Stored
+from sessionactor.adapters._langgraph_thread import Thread
+
+_KEPT_THREADS: Final = 64
+_MAX_CHARACTERS: Final = 200
+_HASH_HEX: Final = 32
+_CUT: Final = re.compile(rf".*~[0-9a-f]{{{_HASH_HEX}}}", re.DOTALL)
+_registries: WeakKeyDictionary[SessionRegistry, Threads] = WeakKeyDictionary()
+
+
+def threads_of(registry: SessionRegistry) -> Threads:
+    """The threads of a registry: the same for all savers on it."""
+    found = _registries.get(registry)
+    if found is None:
+        found = _registries[registry] = Threads()
+    return found
+
+
+class Threads:
+    """The threads in use, each once, and a few that were."""
+
+    def __init__(self) -> None:
+        self._used: WeakValueDictionary[str, Thread] = WeakValueDictionary()
+        self._recent: OrderedDict[str, Thread] = OrderedDict()
+
+    def get(self, registry: SessionRegistry, thread_id: str) -> Thread:
+        """The thread of that id; whether it exists is another question."""
+        thread = self._used.get(thread_id)
+        if thread is None:
+            thread = self._used[thread_id] = Thread(registry, session_id_of(thread_id), thread_id)
+        self._recent[thread_id] = thread
+        self._recent.move_to_end(thread_id)
+        if len(self._recent) > _KEPT_THREADS:
+            self._recent.popitem(last=False)
+        return thread
+
+
+def session_id_of(thread_id: str) -> str:
+    """The id of a thread's session: its own, if a session can have it."""
+    legal = 0 < len(thread_id) <= _MAX_CHARACTERS and "\0" not in thread_id
+    try:
+        data = thread_id.encode()
+    except UnicodeEncodeError:
+        legal, data = False, thread_id.encode(errors="surrogatepass")
+    if legal:
+        return thread_id
+    readable = data.decode(errors="replace").replace("\0", "\ufffd")
+    digest = hashlib.sha256(data).hexdigest()[:_HASH_HEX]
+    return f"{readable[: _MAX_CHARACTERS - _HASH_HEX - 1]}~{digest}"
+
+
+async def all_threads(registry: SessionRegistry) -> AsyncIterator[str]:
+    """The ids of all threads of a directory, the one that changed last first."""
+    seen = set()
+    cursor = None
+    while True:
+        page = await registry.sessions(metadata={"framework": "langgraph"}, cursor=cursor)
+        for info in page.sessions:
+            if info.session_id not in seen:
+                seen.add(info.session_id)
+                yield await _thread_id_of(registry, info.session_id)
+        if (cursor := page.cursor) is None:
+            return
+
+
+async def _thread_id_of(registry: SessionRegistry, session_id: str) -> str:
+    if _CUT.fullmatch(session_id):
+        try:
+            mark = (await registry.session(session_id).get_metadata()).get("thread_id")
+        except SessionNotFoundError:
+            return session_id  # removed meanwhile
+        if mark is not None and session_id_of(thread_id := json.loads(mark)) == session_id:
+            return str(thread_id)
+    return session_id
+
+
+async def retain(thread: Thread, choose: Callable[[Stored], Iterable[Row]]) -> bool:
+    """Remove all but the chosen checkpoints, at once; whether anything went.
+
+    What others that stay need of them stays too, and the space goes back to the disk. A thread
+    of which nothing is chosen is deleted.
+    """
+    while True:
+        try:
+            revision = await thread.session.revision()
+            stored = Stored(await thread.session.messages())
+            kept = list(choose(stored))
+            remains = stored.remains(kept)
+            if not remains.removed and not remains.changed:
+                return False
+            thread.forget()
+            if not kept:
+                await thread.registry.delete(thread.session_id)
+                return True
+            async with thread.session.batch(expected_revision=revision) as batch:
+                batch.remove(remains.removed)
+                for db_id, message in remains.changed.items():
+                    batch.update(db_id, message)
+            await thread.session.compact()
+        except StaleRevisionError:
+            continue
+        except SessionNotFoundError:
+            return False
+        return True

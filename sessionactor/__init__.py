@@ -2,8 +2,8 @@
 
 How a request travels, each layer importing only what stands above it:
 
-    errors, records, events, changes, requests,
-    words, names, times                                leaves
+    errors, times, records, events, changes,
+    requests, words, names                                leaves
     nesting, codec, digest, schema, paging, rows, draft,
     operations, deciding, projection, text, terms,
     cursors, catalog_events, catalog_rows,

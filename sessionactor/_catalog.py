@@ -17,9 +17,10 @@ from sessionactor._catalog_events import Committed, Deleted, Event, Opened, Rena
 from sessionactor._catalog_file import LostError, Place
 from sessionactor._catalog_queries import Child, IsLive, Listing, Search
 from sessionactor._changes import Step, StoredInfo
-from sessionactor._errors import NoCatalogError, StorageError
+from sessionactor._errors import NoCatalogError, SessionError, StorageError
 from sessionactor._feed import Feed
 from sessionactor._indexer import Indexer, Progress, Source
+from sessionactor._loading import DAMAGE
 from sessionactor._records import SearchHit
 from sessionactor._text import TextOf
 
@@ -159,6 +160,10 @@ class Catalog:
                 return await self._place.read(procedure)
             except LostError as error:
                 self._indexer.lost(error, begun)
+            except DAMAGE as error:
+                if isinstance(error, SessionError):
+                    raise
+                raise StorageError(f"the catalog failed: {error!r}") from error
         raise StorageError("the catalog was lost again and again")
 
     def _begin(self) -> None:

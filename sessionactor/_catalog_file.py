@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -30,6 +31,15 @@ _T = TypeVar("_T")
 
 _CACHE_KB: Final = 8192
 _RUINED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
+
+_IN_THE_WAY: Final = frozenset(
+    {
+        *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL),
+        *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM),
+        *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM),
+        *(sqlite3.SQLITE_AUTH, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_NOLFS),
+    }
+)
 
 
 class LostError(Exception):
@@ -87,6 +97,8 @@ class CatalogFile:
         self._guard = guard
         self._connections: dict[str, _Opened] = {}
         self._given_up: list[_Opened] = []
+        self._is_doubted = False
+        """Whether it was given up for what it made of a procedure, not for what SQLite said."""
 
     async def open(self) -> None:
         await self._open(anew=False)
@@ -141,16 +153,18 @@ class CatalogFile:
             )
         except SessionError:
             raise
-        except sqlite3.Error as error:
-            if _is_ruined(error):
-                raise LostError(is_ruined=True) from error
-            raise self._failed(error) from error
         except (OSError, MemoryError) as error:
             raise self._failed(error) from error
-        except ValueError as error:  # aiosqlite: the connection was closed meanwhile
-            if opened is self._connections.get(role):
-                raise
-            raise LostError from error
+        except Exception as error:
+            if opened is not self._connections.get(role):
+                raise LostError from error  # the connection was closed meanwhile
+            if isinstance(error, sqlite3.Error) and _is_in_the_way(error):
+                raise self._failed(error) from error
+            if self._is_doubted and not _is_ruined(error):
+                raise  # it is not the file that is to blame
+            # Of what is damaged anything may come, and much of it is no error of SQLite.
+            self._is_doubted = True
+            raise LostError(is_ruined=True) from error
         answer: _T = result
         return answer
 
@@ -204,8 +218,10 @@ class CatalogFile:
                     path=self._path,
                 )
             usable = schema.is_catalog(connection)
-        except sqlite3.Error as error:
-            if not _is_ruined(error):
+        except SessionError:
+            raise
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and _is_in_the_way(error):
                 raise
         finally:
             if not usable:
@@ -304,17 +320,24 @@ class MemoryCatalog:
             connection.close()
 
 
-def _is_ruined(error: sqlite3.Error) -> bool:
+def _is_ruined(error: Exception) -> bool:
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in _RUINED
 
 
+def _is_in_the_way(error: sqlite3.Error) -> bool:
+    """Whether it is not for the file's content that a procedure failed."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _IN_THE_WAY
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is; `None`: none, or what might lead anywhere."""
     try:
-        status = os.stat(path)
+        status = os.lstat(path)
     except FileNotFoundError:
         return None
-    return status.st_dev, status.st_ino
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 def _image() -> bytes:

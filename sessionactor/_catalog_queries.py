@@ -296,6 +296,8 @@ def running(is_live: IsLive, connection: sqlite3.Connection) -> list[StoredInfo]
 def _shown(found: list[Any], is_live: IsLive) -> list[StoredInfo]:
     """Rows as what they tell now: what ran in a process that is gone does not run."""
     infos = [StoredInfo._make(row[1:]) for row in found]
+    if not all(info.is_sound for info in infos):
+        raise sqlite3.DatabaseError("the catalog is damaged")
     return [
         info._replace(state="interrupted")
         if info.state == "running" and not is_live(info.session_id, info.token)

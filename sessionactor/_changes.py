@@ -8,7 +8,9 @@ catalog all take the same ones, and so does whoever catches up with what happene
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+from sessionactor._times import EARLIEST, LATEST
 
 StoredRow: TypeAlias = tuple[
     int, str, bytes, int, int, int | None, str | None, str | None, str | None, int, int | None
@@ -246,6 +248,20 @@ class StoredInfo(NamedTuple):
     """Of a fork, the newest message that it took over: `"<session id>/<db_id>"`; 0 for none."""
     high_water: int
     revision: int
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it is what some session can be: what a damaged file says may not."""
+        started_at = self.turn_started_at
+        times = (self.created_at, self.last_at, 0 if started_at is None else started_at)
+        numbers = (*times, self.message_count, self.high_water, self.revision)
+        return (
+            {str}.issuperset(map(type, (self.session_id, self.name)))
+            and {str, type(None)}.issuperset(map(type, (*self[5:9], self[10], *self[12:14])))
+            and {int}.issuperset(map(type, numbers))
+            and all(EARLIEST <= time <= LATEST for time in times)
+            and self.state in get_args(StateName)
+        )
 
     def at(self, state: State, token: str | None) -> StoredInfo:
         """The same session in a state; `token` is of who would be running it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -26,6 +25,7 @@ from sessionactor._errors import (
     StorageError,
     TargetExistsError,
 )
+from sessionactor._loading import DAMAGE
 from sessionactor._takeover import Origin, vanished
 
 _T = TypeVar("_T")
@@ -97,7 +97,7 @@ class Copies:
                 path=path,
                 session_id=origin.session_id,
             ) from error
-        except (sqlite3.Error, OSError) as error:
+        except DAMAGE as error:
             if isinstance(error, SessionError):
                 raise
             raise StorageError(

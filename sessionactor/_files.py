@@ -97,8 +97,23 @@ def uri(path: Path, mode: Literal["rw", "ro"] = "rw") -> str:
     """How SQLite is told to open a database that is there.
 
     A file that vanished meanwhile is an error then, not an empty database.
+
+    Raises:
+        OSError: what SQLite keeps beside it is no file, and might lead it anywhere.
     """
+    for suffix in names.SIDE_FILES:
+        beside = f"{path}{suffix}"
+        if not is_file_or_missing(beside):
+            raise OSError(errno.ELOOP, "it is not a file; remove it", beside)
     return f"file:{quote(os.fsencode(path))}?mode={mode}"
+
+
+def is_file_or_missing(path: str | Path) -> bool:
+    """Whether a file, and no link to one, has that name, or nothing."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def _inspect(path: Path) -> tuple[Kind, tuple[int, int]]:
@@ -136,6 +151,8 @@ def create(path: Path, draft: Path, build: Callable[[Path], None]) -> None:
     """
     if os.path.lexists(path):
         raise FileExistsError(f"{path} exists already")
+    if not is_file_or_missing(draft):
+        os.unlink(draft)  # a link, perhaps, to where nothing is to be written
     try:
         build(draft)
         if not os.path.lexists(path):
@@ -290,7 +307,7 @@ def _has_side_files(path: Path) -> bool:
 def _tidy(path: Path) -> None:
     """Let SQLite move the log of a closed session into its file, unless somebody reads it."""
     with (
-        contextlib.suppress(sqlite3.Error),
+        contextlib.suppress(sqlite3.Error, OSError),
         contextlib.closing(sqlite3.connect(uri(path), uri=True, timeout=0)) as connection,
     ):
         connection.execute("PRAGMA synchronous = FULL")

@@ -9,6 +9,9 @@ from sessionactor._changes import OpenTurn, State, Status, StoredInfo
 from sessionactor._sql import SAVE_STATE, SET_STATUS
 from sessionactor._times import LATEST
 
+DAMAGE: Final = (sqlite3.Error, OSError, ArithmeticError, LookupError, TypeError, ValueError)
+"""What reading a damaged file raises: its values, and SQLite's words that quote them, are odd."""
+
 IDENTITY: Final = "SELECT session_id, name FROM session"
 STATE: Final = (
     "SELECT session_id, name, created_at, agent_alias, channel_id, room_id, sender_id, token,"
@@ -72,7 +75,10 @@ def load(connection: sqlite3.Connection) -> Loaded:
         *(session_id, name, created_at, 0, 0, alias, channel, room, sender),
         *("idle", None, None, token, parent, 0, 0),
     )
-    return Loaded(info.at(state, token), state)
+    info = info.at(state, token)
+    if not info.is_sound:
+        raise sqlite3.DatabaseError("the session table is damaged")
+    return Loaded(info, state)
 
 
 def read_identity(connection: sqlite3.Connection) -> tuple[str, str]:
@@ -81,6 +87,8 @@ def read_identity(connection: sqlite3.Connection) -> tuple[str, str]:
     if found is None:
         raise sqlite3.DatabaseError("the session table is empty")
     session_id, name = found
+    if not (type(session_id) is type(name) is str):
+        raise sqlite3.DatabaseError("the session table is damaged")
     return session_id, name
 
 

@@ -21,6 +21,7 @@ from sessionactor import _files as files
 from sessionactor import _names as names
 from sessionactor import _schema as schema
 from sessionactor._errors import SchemaVersionError, SessionError, StorageError
+from sessionactor._loading import DAMAGE
 from sessionactor._opening import not_a_session
 from sessionactor._sql import Connection
 
@@ -136,7 +137,7 @@ def still(path: Path, what: str, see: Callable[[str], _T]) -> _T:
                 seen = see(uri)
                 if not _is_fixed(before) or stamps(path) == before:
                     return seen
-        except (sqlite3.Error, OSError) as error:
+        except DAMAGE as error:
             if isinstance(error, SessionError):
                 raise
             if stamps(path) == before:

@@ -206,7 +206,7 @@ def new_names() -> Iterator[str]:
 
 def _escape(text: str, must_escape: _Rule, *, leading_dot: bool) -> str:
     pieces = [_percent(char) if must_escape(char) else char for char in text]
-    if leading_dot and pieces[0] == ".":
+    if leading_dot and pieces[:1] == ["."]:
         pieces[0] = _percent(".")
     if not _is_stable("".join(pieces)):
         # Characters that are stable alone but compose with their neighbours.

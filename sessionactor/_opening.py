@@ -197,7 +197,7 @@ def read_identity(path: Path) -> Identity:
             return Identity(*loading.read_identity(connection))
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except loading.DAMAGE as error:
         raise StorageError(f"cannot read {path}: {error}", path=path) from error
 
 

@@ -13,6 +13,7 @@ Who only reads makes no lock file and takes no lock, but can ask who holds one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import struct
@@ -23,11 +24,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from sessionactor import _files as files
 from sessionactor import _names as names
 from sessionactor._errors import SessionOwnedError
 from sessionactor._files import BUSY_TIMEOUT_S
 
-_OWNING: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND
+_ASKING: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_OWNING: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 _FIRST_BYTE: Final = 1 << 61  # far above any size of the file
 _CATALOG_BYTE: Final = _FIRST_BYTE - 1
 _PAUSE_S: Final = 0.01
@@ -51,6 +54,8 @@ class _LockFile:
     def open(self, flags: int) -> int:
         """The descriptor for owning, or for asking."""
         if flags not in self._open:
+            if not files.is_file_or_missing(self._path):
+                raise OSError(errno.ELOOP, "it is not a file; remove it", os.fspath(self._path))
             self._open[flags] = os.open(self._path, flags, 0o644)
         return self._open[flags]
 
@@ -62,7 +67,7 @@ class _LockFile:
     def holder(self, start: int) -> int | None:
         """The process, another one than this, that holds the lock on a byte."""
         try:
-            descriptor = self._open.get(_OWNING) or self.open(os.O_RDONLY)
+            descriptor = self._open.get(_OWNING) or self.open(_ASKING)
         except FileNotFoundError:
             return None  # nobody ever owned anything here
         if sys.platform == "darwin":
@@ -208,8 +213,10 @@ class Ownership:
                     fcntl.lockf(
                         self._file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _byte(hashed)
                     )
-                    os.unlink(directory / entry)
-                    fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, _byte(hashed))
+                    try:
+                        os.unlink(directory / entry)
+                    finally:
+                        fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, _byte(hashed))
 
     def stale_drafts(self) -> list[str]:
         """The drafts that creators left behind when they died."""

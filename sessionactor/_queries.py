@@ -12,6 +12,8 @@ from sessionactor._errors import InvalidTypeError, InvalidValueError, shown
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_MOST: Final = 1 << 32
+"""More than there are of anything: a limit that is no limit."""
 
 
 def check_listing(
@@ -39,6 +41,7 @@ def check_listing(
     if metadata is not None and not isinstance(metadata, Mapping):
         raise _wrong_type("metadata", "a mapping", metadata)
     return asked._replace(
+        limit=min(asked.limit, _MOST),
         metadata=tuple(
             (check_text("a metadata key", key), _metadata_value(key, value))
             for key, value in (metadata or {}).items()

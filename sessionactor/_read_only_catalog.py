@@ -109,7 +109,7 @@ class ReadOnlyCatalog(NoCatalog):
                 connection.execute("COMMIT")  # questions choose their moment themselves
                 return procedure(connection)
 
-        if not path.exists():
+        if path.is_symlink() or not path.is_file():
             raise _LacksError(None)
         return looking.still(path, f"the catalog {path}", see)
 

@@ -26,6 +26,7 @@ from sessionactor._errors import (
     StorageError,
 )
 from sessionactor._indexer import Said
+from sessionactor._loading import DAMAGE
 from sessionactor._reading import read_changes, read_some
 from sessionactor._requests import ReadChanges, ReadStored
 from sessionactor._text import TextOf
@@ -102,7 +103,7 @@ class DiskSource:
                     connection = stack.enter_context(_connected(path))
                     (version,) = connection.execute("PRAGMA user_version").fetchone()
                 return self._read_file(part, connection, version, read)
-        except (sqlite3.Error, OSError) as error:
+        except DAMAGE as error:
             raise StorageError(f"cannot read {path}: {error}", path=path) from error
 
     def _read_file(

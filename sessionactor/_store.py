@@ -15,6 +15,7 @@ from sessionactor._changes import StoredInfo
 from sessionactor._content import Content
 from sessionactor._deciding import Decision
 from sessionactor._errors import SessionError
+from sessionactor._loading import DAMAGE
 from sessionactor._opening import Connector, Opening, storage_error
 from sessionactor._requests import Read, Write
 
@@ -60,7 +61,7 @@ async def open_store(opening: Opening) -> Store:
     except BaseException as error:
         connector.abandon()
         _ended(connector.thread)
-        if isinstance(error, sqlite3.Error | OSError) and not isinstance(error, SessionError):
+        if isinstance(error, DAMAGE) and not isinstance(error, SessionError):
             raise storage_error(opening, error) from error
         raise
     return SqliteStore(opening, database, connector)
@@ -132,7 +133,8 @@ class SqliteStore:
             result: Any = await self._database.execute_fetchall(sql.CALL, (procedure,))
         except SessionError:
             raise
-        except (sqlite3.Error, OSError, MemoryError) as error:
+        except (sqlite3.Error, OSError, MemoryError, UnicodeDecodeError) as error:
+            # The last one is of SQLite's own words, which quote what is damaged.
             raise storage_error(self._opening, error) from error
         answer: _T = result
         return answer

@@ -9,6 +9,8 @@ from typing import Final
 
 LATEST: Final = 253_402_300_799_000_000
 """The last second that a datetime can tell."""
+EARLIEST: Final = -62_135_596_800_000_000
+"""The first one."""
 
 
 def now() -> int:

@@ -139,6 +139,8 @@ def _inside(path: Path) -> list[Fault]:
         cause = error.__cause__
         if isinstance(cause, sqlite3.Error):
             return [Fault(_problem(cause), f"SQLite says: {cause}")]
+        if cause is not None and not isinstance(cause, OSError):
+            return [Fault("damaged", f"what it holds makes no sense: {cause}")]
         return [Fault("unreadable", str(cause or error))]
 
 

@@ -1,0 +1,68 @@
+"""Which items of OpenAI Agents belong together: calls of tools, their outputs, reasoning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+_Pair: TypeAlias = tuple[str, object]
+"""What a call and its output have in common: the kind of tool, and the id of the call."""
+
+
+def beginning_of_whole(items: Sequence[Any], at: int, *, is_all: bool) -> int | None:
+    """From where on items are whole: at `at` or after it; if nothing is, before it.
+
+    No output comes without its call, and no call without those of the same response and the
+    reasoning that came before them. An output whose call is nowhere stands for itself.
+
+    Args:
+        items: The newest items of a history.
+        at: Where the window would begin.
+        is_all: Whether nothing comes before them; otherwise `None` says that more has to be
+            known.
+    """
+    called = {pair for item in items if (pair := _call(item)) is not None}
+    torn: set[_Pair] = set()
+    whole: int | None = None
+    for index in range(len(items) - 1, -1, -1):
+        output = _output(items[index])
+        if output is not None and (output in called or not is_all):
+            torn.add(output)
+        elif (call := _call(items[index])) is not None:
+            torn.discard(call)
+        is_first = index == 0 and is_all
+        if torn or not (is_first or (index and not _follow(items[index - 1], items[index]))):
+            continue
+        if index <= at:
+            return index if whole is None or index == at else whole
+        whole = index
+    return (0 if whole is None else whole) if is_all else None
+
+
+def _output(item: Any) -> _Pair | None:
+    kind = _kind(item)
+    if kind == "mcp_approval_response":
+        return "mcp_approval", item.get("approval_request_id")
+    if not kind.endswith("_output"):
+        return None
+    tool = kind.removesuffix("_output").removesuffix("_call")
+    return tool, item.get("call_id", item.get("id"))
+
+
+def _call(item: Any) -> _Pair | None:
+    kind = _kind(item)
+    if kind == "mcp_approval_request":
+        return "mcp_approval", item.get("id")
+    if kind == "program" or kind.endswith("_call"):
+        return kind.removesuffix("_call"), item.get("call_id", item.get("id"))
+    return None
+
+
+def _follow(before: Any, item: Any) -> bool:
+    """Whether a model made both of them in one response that calls tools."""
+    return _call(item) is not None and (_call(before) is not None or _kind(before) == "reasoning")
+
+
+def _kind(item: Any) -> str:
+    kind = item.get("type") if isinstance(item, Mapping) else None
+    return kind if isinstance(kind, str) else ""

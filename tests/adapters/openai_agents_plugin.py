@@ -1,0 +1,101 @@
+"""Runs OpenAI Agents' own tests with `ActorSession` in the place of `SQLiteSession`.
+
+A pytest plugin: `pytest -p openai_agents_plugin <their tests>`. Of their tests it runs those that
+make such a session, but for those of `openai_agents_excluded.txt`; nothing of theirs is copied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import agents
+import agents.extensions.memory.advanced_sqlite_session
+import agents.extensions.memory.encrypt_session
+import agents.memory
+import agents.memory.sqlite_session
+import pytest
+
+from sessionactor.adapters.openai_agents import ActorSession
+
+EXCLUDED = Path(__file__).with_name("openai_agents_excluded.txt")
+made: list[ActorSession] = []
+closing: set[asyncio.Task[None]] = set()
+
+
+class SQLiteSession(ActorSession):
+    """`ActorSession` with the arguments, and the `close`, of the class in whose place it is."""
+
+    def __init__(
+        self,
+        session_id: str,
+        db_path: str | Path = ":memory:",
+        sessions_table: str = "agent_sessions",
+        messages_table: str = "agent_messages",
+        session_settings: Any = None,
+    ) -> None:
+        self._temporary = str(db_path) == ":memory:"
+        where = tempfile.mkdtemp() if self._temporary else f"{db_path}.sessions"
+        super().__init__(session_id, where, session_settings=session_settings)
+        self.directory = where
+        made.append(self)
+
+    def close(self) -> None:
+        """What is closed with an `await` here is closed without one there."""
+        self._closed = True
+        try:
+            task = asyncio.get_running_loop().create_task(self.aclose())
+        except RuntimeError:
+            return  # no loop, so nothing is open in it
+        closing.add(task)
+        task.add_done_callback(closing.discard)
+
+
+for module in (agents, agents.memory, agents.memory.sqlite_session):
+    module.SQLiteSession = SQLiteSession  # type: ignore[misc, assignment, attr-defined]
+
+
+def excluded() -> dict[str, str]:
+    """The tests that are not run, and why."""
+    found = {}
+    for line in EXCLUDED.read_text().splitlines():
+        if line and not line.startswith("#"):
+            test, _, reason = line.partition(": ")
+            found[test] = reason
+    return found
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is excluded; an exclusion of nothing is a mistake."""
+    leave = excluded()
+    names = {item: item.nodeid.split("tests/", 1)[1].split("[")[0] for item in items}
+    ids = {item: item.nodeid.split("tests/", 1)[1] for item in items}
+    gone = [item for item in items if names[item] in leave or ids[item] in leave]
+    config.hook.pytest_deselected(items=gone)
+    items[:] = [item for item in items if item not in set(gone)]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Count the tests that made a session, and remove what they left."""
+    made.clear()
+    yield
+    if made:
+        item.config.stash.setdefault(COUNT, []).append(item.nodeid)
+    for session in made:
+        if session._temporary:  # type: ignore[attr-defined]
+            shutil.rmtree(session.directory, ignore_errors=True)  # type: ignore[attr-defined]
+
+
+COUNT = pytest.StashKey[list[str]]()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say in how many tests `ActorSession` took part."""
+    ran = len(config.stash.get(COUNT, []))
+    terminalreporter.write_line(f"ActorSession took part in {ran} of OpenAI Agents' own tests")

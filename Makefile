@@ -17,11 +17,13 @@ bench: .venv/ready .venv-bench/ready  ## the figures of the README, beside other
 
 test-adapters: .venv-adapters/ready  ## the adapters, with the real frameworks and their own tests; strict types
 	.venv-adapters/bin/python -m pytest tests/adapters
+	.venv-adapters/bin/python tests/adapters/openai_agents_own.py .venv-adapters/own
 	.venv-adapters/bin/mypy sessionactor/adapters/*.py
 
 .venv-adapters/ready: pyproject.toml tests/adapters/requirements.txt
 	$(PYTHON) -m venv .venv-adapters
-	.venv-adapters/bin/python -m pip install --quiet --editable ".[adapters,dev]" -r tests/adapters/requirements.txt
+	.venv-adapters/bin/python -m pip install --quiet --no-binary claude-agent-sdk \
+		--editable ".[adapters,dev]" -r tests/adapters/requirements.txt
 	touch $@
 
 torture: .venv/ready  ## kills, power loss, full disks, races: SECONDS=1200 ARGS="--seed 7"

@@ -1,4 +1,4 @@
-"""Which items of OpenAI Agents belong together: calls of tools, their outputs, reasoning."""
+"""Which items of OpenAI Agents belong together: calls of tools and their outputs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _Pair: TypeAlias = tuple[str, object]
 def beginning_of_whole(items: Sequence[Any], at: int, *, is_all: bool) -> int | None:
     """From where on items are whole: at `at` or after it; if nothing is, before it.
 
-    No output comes without its call, and no call without those of the same response and the
-    reasoning that came before them. An output whose call is nowhere stands for itself.
+    No output comes without its call, and no call without those of the same response. An output
+    whose call is nowhere stands for itself.
 
     Args:
         items: The newest items of a history.
@@ -31,7 +31,7 @@ def beginning_of_whole(items: Sequence[Any], at: int, *, is_all: bool) -> int | 
         elif (call := _call(items[index])) is not None:
             torn.discard(call)
         is_first = index == 0 and is_all
-        if torn or not (is_first or (index and not _follow(items[index - 1], items[index]))):
+        if torn or not (is_first or (index and not _are_calls(items[index - 1], items[index]))):
             continue
         if index <= at:
             return index if whole is None or index == at else whole
@@ -58,9 +58,9 @@ def _call(item: Any) -> _Pair | None:
     return None
 
 
-def _follow(before: Any, item: Any) -> bool:
-    """Whether a model made both of them in one response that calls tools."""
-    return _call(item) is not None and (_call(before) is not None or _kind(before) == "reasoning")
+def _are_calls(before: Any, item: Any) -> bool:
+    """Whether they are calls of one response: what answers them may come in any order."""
+    return _call(before) is not None and _call(item) is not None
 
 
 def _kind(item: Any) -> str:

@@ -112,9 +112,8 @@ class ActorSession:
 
         Args:
             limit: The newest so many, or somewhat fewer: no output of a tool comes without its
-                call, no call without the reasoning before it. What belongs to the newest item
-                comes whole, even if it is more. `None`: the limit of `session_settings`, or
-                all. Negative: all.
+                call. The calls and outputs that the newest item belongs to come whole, even if
+                they are more. `None`: the limit of `session_settings`, or all. Negative: all.
         """
         session = await self._handle()
         limit = resolve_session_limit(limit, self.session_settings)

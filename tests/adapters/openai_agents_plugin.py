@@ -69,15 +69,26 @@ def excluded() -> dict[str, str]:
     return found
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know whether all of their tests were collected."""
+    parser.addoption("--whole", action="store_true", help="an exclusion of nothing is an error")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is excluded; an exclusion of nothing is a mistake."""
-    leave = excluded()
-    names = {item: item.nodeid.split("tests/", 1)[1].split("[")[0] for item in items}
-    ids = {item: item.nodeid.split("tests/", 1)[1] for item in items}
-    gone = [item for item in items if names[item] in leave or ids[item] in leave]
+    """Leave out what is excluded."""
+    leave = set(excluded())
+    kept, gone = [], []
+    unused = set(leave)
+    for item in items:
+        test = item.nodeid.split("tests/", 1)[1]
+        found = leave & {test, test.split("[")[0]}
+        unused -= found
+        (gone if found else kept).append(item)
+    if unused and config.getoption("--whole"):
+        raise pytest.UsageError(f"there is nothing to exclude: {sorted(unused)}")
     config.hook.pytest_deselected(items=gone)
-    items[:] = [item for item in items if item not in set(gone)]
+    items[:] = kept
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -230,16 +230,25 @@ class Activation:
             if file.name == name:
                 return
             planned = self._around.directory.plan(self.session_id, name)
-            assert self._store is not None
             with self._around.copies.moving(self.session_id):
-                decision = await self._store.commit([Write((SetName(planned.name),))])
-                self._committed(self._store, decision)
+                decision = await self._store_name(planned.name)
                 await self._close(release=False)  # checkpoints the log, unless somebody reads it
                 await self._around.directory.rename(self.session_id, planned.name)
             self._around.catalog.renamed(self.session_id, planned.name)
             self._around.hub.renamed(self.session_id, decision.steps, decision.state)
         finally:
             self._release_if_closed()
+
+    async def _store_name(self, name: str) -> Decision:
+        assert self._store is not None
+        try:
+            decision = await self._store.commit([Write((SetName(name),))])
+        except BaseException:
+            # It may be stored: opened again, the session tells, and has its file's name.
+            await self._close(release=False)
+            raise
+        self._committed(self._store, decision)
+        return decision
 
     async def _open_existing(
         self, name: str | None = None, *, creating: bool = False

@@ -230,6 +230,22 @@ async def test_a_creation_whose_directory_cannot_be_synced_can_be_repeated(
         assert sorted(file.session_id for file in await registry.find("*")) == ["other", "s"]
 
 
+async def test_a_name_that_was_stored_without_an_answer_is_not_the_session_s(directory):
+    faults = Faults()
+    async with SessionRegistry(directory, open_store=faulty_store(faults)) as registry:
+        session = await registry.start("s", name="old")
+        subscription = session.subscribe()
+        faults.fail("rename", disk_full(), when="after")
+        assert isinstance(await outcome(session.rename("new")), StorageError)
+        # The name stands in the file, which has not moved: opened again, it has its file's name.
+        assert (await session.info()).name == session.name == "old"
+        await session.append("a", says("hello"))
+        told = [await anext(subscription) for _ in range(2)]
+        revision = await session.revision()
+        assert [event.revision for event in told] == [revision - 1, revision]
+        assert told[0].name == "old"
+
+
 async def test_a_rename_that_fails_moves_nothing(registry, faults, directory, monkeypatch):
     async with registry:
         session = await registry.start("s", name="old")

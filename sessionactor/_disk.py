@@ -62,10 +62,10 @@ class DiskDirectory:
     async def open(self) -> None:
         files.check_path(self._path / names.file_name("x", "x"))
         try:
-            self._ownership = await self._run(self._get_ready)
+            self._ownership = await self.run(self._get_ready)
             try:
-                await self._run(self._ownership.remove_drafts)
-                self._take(await self._run(self._read))
+                await self.run(self._ownership.remove_drafts)
+                self._take(await self.run(self._read))
             except BaseException:
                 self._ownership.close()
                 raise
@@ -101,27 +101,34 @@ class DiskDirectory:
         self, session_id: str, *, creating: bool = False, look: bool = True
     ) -> SessionFile | None:
         part = names.id_part(session_id)
-        self._drop_if_missing(self._entries.get(part))
-        if part not in self._entries and self._is_outdated(creating=creating):
-            await self._rescan()
-        entry = self._entries.get(part)
-        if entry is not None and entry not in self._verified and (look or names.is_cut(entry)):
-            checked = await self._check([entry])
-            if checked.newer:
-                raise newer_version(self._path / entry, session_id)
+        for _ in range(3):  # others may be moving it
+            self._drop_if_missing(self._entries.get(part))
+            if part not in self._entries:
+                if not self._is_outdated(creating=creating):
+                    break
+                await self._rescan()
+            entry = self._entries.get(part)
+            if entry is not None and entry not in self._verified and (look or names.is_cut(entry)):
+                checked = await self._check([entry])
+                if checked.newer:
+                    raise newer_version(self._path / entry, session_id)
+            if part in self._entries:
+                break
+            # Whoever was moving it meanwhile still holds it, or has told of it since.
+            creating = self.holder(part) in (None, os.getpid())
         return self.known(session_id)
 
     async def glob(self, pattern: str) -> list[SessionFile]:
         def is_meant(entry: str) -> bool:
             return fnmatch.fnmatchcase(names.parse_name(entry), pattern)
 
-        return await self._run(self._matching, pattern, await self._those(is_meant))
+        return await self.run(self._matching, pattern, await self._those(is_meant))
 
     async def starting(self, prefix: str) -> list[SessionFile]:
         def is_meant(entry: str) -> bool:
             return names.parse_id(entry).startswith(prefix)
 
-        found = await self._run(self._matching, "*", await self._those(is_meant))
+        found = await self.run(self._matching, "*", await self._those(is_meant))
         return [file for file in found if file.session_id.startswith(prefix)]
 
     async def _those(self, is_meant: Callable[[str], bool]) -> list[str]:
@@ -129,7 +136,7 @@ class DiskDirectory:
         if self._is_outdated():
             await self._rescan()
         every = list(self._entries.values())
-        found = await self._run(
+        found = await self.run(
             lambda: [entry for entry in every if names.is_cut(entry) or is_meant(entry)]
         )
         await self._check([entry for entry in found if entry not in self._verified])
@@ -179,7 +186,7 @@ class DiskDirectory:
         if self._listed is self._scan:
             await self._rescan()
         self._listed = found = self._scan
-        return await self._run(self._left_open, dict(found.entries), found.logs)
+        return await self.run(self._left_open, dict(found.entries), found.logs)
 
     def _left_open(self, entries: dict[str, str], logs: frozenset[str]) -> dict[str, Listed]:
         holder = self._ownership.holder
@@ -228,7 +235,7 @@ class DiskDirectory:
         if file is None or file.path is None:
             return False
         with self._ownership.changing():
-            removed = await self._run(files.remove, file.path)
+            removed = await self.run(files.remove, file.path)
         self._put(names.id_part(session_id), None)
         return removed
 
@@ -239,7 +246,7 @@ class DiskDirectory:
         assert new.path is not None
         with self._ownership.changing():
             try:
-                await self._run(files.move, old.path, new.path, session_id)
+                await self.run(files.move, old.path, new.path, session_id)
             except FileExistsError as error:
                 raise SessionExistsError(
                     f"session {session_id!r} cannot be renamed to {name!r}: {error}",
@@ -284,9 +291,7 @@ class DiskDirectory:
 
     async def _scan_again(self) -> None:
         try:
-            pause_s = self._scan.pause_s()
-            if pause_s > 0:
-                await asyncio.sleep(pause_s)
+            await asyncio.sleep(max(0.0, self._scan.pause_s()))
             self._changed_meanwhile = {}
             loop = asyncio.get_running_loop()
             self._listing = loop.run_in_executor(self._executor, self._read)
@@ -319,7 +324,7 @@ class DiskDirectory:
         if not entries:
             return Checked([], [], [], {})
         try:
-            checked = await self._run(look_at, self._path, entries, self._read_identity)
+            checked = await self.run(look_at, self._path, entries, self._read_identity)
         except OSError as error:
             raise self._failed(error) from error
         self._verified.update(checked.sessions)
@@ -351,8 +356,5 @@ class DiskDirectory:
 
     async def run(self, function: Callable[..., _T], *args: object) -> _T:
         """Run what blocks, in the directory's threads."""
-        return await self._run(function, *args)
-
-    async def _run(self, function: Callable[..., _T], *args: object) -> _T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, function, *args)

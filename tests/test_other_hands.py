@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from waiting import eventually
+from waiting import PATIENCE_S, eventually
 
 from sessionactor import (
     Session,
@@ -22,6 +22,7 @@ from sessionactor import (
     SessionNotFoundError,
     SessionRegistry,
 )
+from sessionactor._scan import scan
 
 HELLO = {"role": "user", "content": "hello"}
 
@@ -366,3 +367,27 @@ async def test_what_a_killed_process_left_of_a_new_catalog_goes(tmp_path: Path) 
     async with SessionRegistry(tmp_path) as registry:
         assert [one.session_id for one in (await registry.sessions()).sessions] == ["a"]
         assert not draft.exists()
+
+
+async def test_a_session_that_another_registry_renames_meanwhile_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, moved = threading.Event(), threading.Event()
+
+    def overtaken(*args: Any) -> Any:
+        found = scan(*args)
+        listed.set()
+        assert moved.wait(PATIENCE_S)
+        return found
+
+    async with (
+        SessionRegistry(tmp_path, catalog=False) as mine,
+        SessionRegistry(tmp_path, catalog=False) as theirs,
+    ):
+        session = await theirs.start("s", name="old")
+        monkeypatch.setattr("sessionactor._disk.scan", overtaken)
+        found = asyncio.create_task(mine.find_by_id("s"))
+        await eventually(listed.is_set)
+        await session.rename("new")
+        moved.set()
+        assert (await found).name == "new"

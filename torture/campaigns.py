@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from torture.campaign import Campaign
+from torture.concurrency import CAMPAIGN as CONCURRENCY
 from torture.kills import CAMPAIGN as KILLS
 
 CAMPAIGNS: dict[str, Campaign] = {
     "kills": KILLS,
+    "concurrency": CONCURRENCY,
 }

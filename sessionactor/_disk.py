@@ -73,7 +73,7 @@ class DiskDirectory:
             raise self._failed(error) from error
 
     def _get_ready(self) -> Ownership:
-        self._path.mkdir(parents=True, exist_ok=True)
+        files.make_directory(self._path)
         return Ownership(self._path)
 
     async def aclose(self) -> None:

@@ -156,8 +156,7 @@ def create(path: Path, draft: Path, build: Callable[[Path], None]) -> None:
     try:
         build(draft)
         if not os.path.lexists(path):
-            # SQLite would replay an orphaned log into the new file.
-            remove_side_files(path)
+            remove_orphans(path)
         os.link(draft, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -261,6 +260,8 @@ def size(path: Path) -> int:
 def remove(path: Path) -> bool:
     """Remove a session's files; whether there was one."""
     with settling():
+        if _has_side_files(path):
+            _tidy(path)  # without its log, what a crash leaves would be a part of the session
         remove_side_files(path)
         try:
             os.unlink(path)
@@ -295,7 +296,7 @@ def move(old: Path, new: Path, session_id: str) -> None:
             )
         if os.path.lexists(new):
             raise FileExistsError(f"{new.name} exists already")
-        remove_side_files(new)
+        remove_orphans(new)
         os.rename(old, new)
     sync_directory(new.parent)
 
@@ -314,11 +315,37 @@ def _tidy(path: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def remove_side_files(path: Path) -> None:
-    """Remove the logs beside a database that is not open."""
+def remove_side_files(path: Path) -> bool:
+    """Remove the logs beside a database that is not open; whether there were any."""
+    found = False
     for suffix in names.SIDE_FILES:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{path}{suffix}")
+            found = True
+    return found
+
+
+def remove_orphans(path: Path) -> None:
+    """Remove the logs beside a name that a database is to get: SQLite would replay them into it.
+
+    After a power loss they might be back, and the database there.
+    """
+    if remove_side_files(path):
+        sync_directory(path.parent)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it, if it is not there, so that it survives a power loss.
+
+    Raises:
+        OSError: something else is there, or it cannot be made.
+    """
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    with contextlib.suppress(PermissionError):  # it may be that it can be changed, but not read
+        sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:

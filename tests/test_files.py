@@ -21,6 +21,7 @@ from sessionactor import (
     SessionBusyError,
     SessionNotFoundError,
     SessionRegistry,
+    StorageError,
 )
 
 HELLO = {"role": "user", "content": "hello"}
@@ -432,6 +433,59 @@ async def test_a_new_session_is_synced_before_it_is_visible_and_its_directory_af
         assert invisible[-1] in ("link", "rename")
         assert visible[-1] == "sync directory"
         monkeypatch.undo()
+
+
+async def test_orphan_logs_are_gone_for_good_before_a_file_gets_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SessionRegistry(tmp_path, catalog=False) as registry:
+        session = await registry.start("a", name="old")
+        for entry in ("b_n.db-wal", "a_new.db-wal"):
+            (tmp_path / entry).write_bytes(b"of a session that was deleted")
+        trace = Trace(monkeypatch, tmp_path)
+        await registry.start("b", name="n")
+        await session.rename("new")
+        done = [what for what, _ in trace.steps]
+        for orphan, named in (("b_n.db-wal", "link"), ("a_new.db-wal", "rename")):
+            between = done[done.index(f"remove {orphan}") : done.index(named)]
+            assert between[-1] == "sync directory"
+        monkeypatch.undo()
+
+
+async def test_a_directory_that_is_made_survives_a_power_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_ino), real(fd)))
+    async with SessionRegistry(tmp_path / "a" / "b", catalog=False):
+        assert synced == [os.stat(tmp_path).st_ino, os.stat(tmp_path / "a").st_ino]
+    async with SessionRegistry(tmp_path / "a" / "b", catalog=False):
+        assert len(synced) == 2
+
+
+async def test_a_removal_that_is_cut_short_leaves_a_whole_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere, directory = tmp_path / "elsewhere", tmp_path / "d"
+    directory.mkdir()
+    async with SessionRegistry(elsewhere) as registry:
+        session = await registry.start("a", name="n")
+        await session.extend("one", [say("kept")] * 3)
+        for entry in ("a_n.db", "a_n.db-wal"):  # as when its owner is killed
+            shutil.copyfile(elsewhere / entry, directory / entry)
+
+    def cut_short(path: Any) -> None:
+        if os.fspath(path).endswith(".db"):
+            raise OSError("the power goes")
+        os.remove(path)
+
+    async with SessionRegistry(directory, catalog=False) as registry:
+        monkeypatch.setattr(os, "unlink", cut_short)
+        with pytest.raises(StorageError):
+            await registry.delete("a")
+        monkeypatch.undo()
+        assert await contents(registry.session("a")) == ["kept"] * 3
 
 
 @pytest.mark.parametrize("durability", ["full", "normal"])

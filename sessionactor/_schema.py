@@ -146,10 +146,12 @@ def migrate(
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
+        # Whoever fills the catalog brings files up to date as well, perhaps just now.
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
         for script in migrations[version:]:
             for statement in _statements(script):
                 connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute(f"PRAGMA user_version = {max(version, len(migrations))}")
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:

@@ -158,3 +158,11 @@ async def test_a_file_that_cannot_be_migrated_stays_as_it_was(tmp_path: Path) ->
         connection.execute("DROP TABLE turns")
     async with SessionRegistry(tmp_path) as registry:
         assert len(await registry.session("s").messages()) == 6
+
+
+def test_a_file_that_was_just_brought_up_to_date_by_another_is_left_alone(tmp_path: Path) -> None:
+    path = first_version(tmp_path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, 1)
+        migrate(connection, 1)  # its version was asked for before
+    assert version_of(path) == len(MIGRATIONS)

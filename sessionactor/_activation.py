@@ -196,7 +196,9 @@ class Activation:
     async def _delete(self) -> bool:
         self._around.directory.claim(self.session_id)
         try:
-            await self._close(release=False, deleting=True)
+            # What a crash leaves until the file is gone is a session, and in the catalog.
+            await self._around.catalog.taken(self.session_id)
+            await self._close(release=False)
             deleted = await self._around.directory.remove(self.session_id)
             self._around.catalog.deleted(self.session_id)
             self._around.running.discard(self.session_id)
@@ -286,6 +288,7 @@ class Activation:
             opening = around.directory.opening(file, around.durability, create=create)
             opening = opening._replace(token=around.token, origin=origin)
             if create:
+                await around.catalog.forgotten(self.session_id)
                 with around.directory.creating(file):
                     self._store = await around.open_store(opening)
             else:
@@ -307,15 +310,14 @@ class Activation:
         self._note_running(info.state)
         around.hub.opened(self.session_id, info.revision, created=create)
 
-    async def _close(self, *, release: bool = True, deleting: bool = False) -> None:
+    async def _close(self, *, release: bool = True) -> None:
         store, self._store = self._store, None
         if store is None:
             return
         self.mailbox.resume()
         try:
-            if not deleting:
-                # Were the process killed after this, nobody would look at the file again.
-                await self._around.catalog.taken(self.session_id)
+            # Were the process killed after this, nobody would look at the file again.
+            await self._around.catalog.taken(self.session_id)
             await store.close()
         except Exception:
             # What was answered is stored; the file will say more when it is opened again.

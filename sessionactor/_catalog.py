@@ -101,6 +101,14 @@ class Catalog:
             except StorageError:
                 return  # it is logged, and tried again
 
+    async def forgotten(self, session_id: str) -> None:
+        """Wait until a session may be created: an earlier one of that id is not in any more.
+
+        After a power loss nobody could tell by the name of its file that it is another one.
+        """
+        if self._feed.waits(names.id_part(session_id)):
+            await self.taken(session_id)
+
     async def flush(self, session_id: str | None = None) -> None:
         """Wait until all that was told, of one session or of all, is in for every reader.
 
@@ -197,6 +205,9 @@ class NoCatalog:
 
     async def taken(self, session_id: str) -> None:
         """Nothing was told, so all is in."""
+
+    async def forgotten(self, session_id: str) -> None:
+        """Nothing was told."""
 
     async def flush(self, session_id: str | None = None) -> None:
         """Nothing was told, so all is in."""

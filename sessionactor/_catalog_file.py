@@ -24,7 +24,6 @@ from sessionactor import _catalog_schema as schema
 from sessionactor import _files as files
 from sessionactor import _names as names
 from sessionactor._errors import SchemaVersionError, SessionError, StorageError
-from sessionactor._opening import Durability
 from sessionactor._sql import CALL, Connection
 
 _T = TypeVar("_T")
@@ -89,11 +88,9 @@ class CatalogFile:
     def __init__(
         self,
         path: Path,
-        durability: Durability,
         guard: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._path = path
-        self._level = "FULL" if durability == "full" else "NORMAL"
         self._guard = guard
         self._connections: dict[str, _Opened] = {}
         self._given_up: list[_Opened] = []
@@ -129,7 +126,8 @@ class CatalogFile:
         await self._close()
         try:
             for role, pragma in (
-                ("write", f"PRAGMA synchronous = {self._level}"),
+                # Whoever closes a session relies on it: nobody looks at its file again.
+                ("write", "PRAGMA synchronous = FULL"),
                 ("read", "PRAGMA query_only = 1"),
             ):
                 opened = _Opened(partial(self._connect, pragma, anew and role == "write"))

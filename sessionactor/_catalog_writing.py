@@ -112,11 +112,17 @@ class Writing:
                 return self._committed(self._same(known, info), base_revision, steps, info)
 
     def _opened(self, known: _Known | None, info: StoredInfo) -> bool:
+        if known is not None and known.revision > info.revision:
+            # A power loss took what came later, or an older file was put in its place. Soon it
+            # is at that revision again, and nobody could tell.
+            self._drop(known)
+            self._insert(info)
+            return False
         if known is None:
             self._insert(info)
             return not info.revision
         is_complete = known.revision == info.revision
-        if known.revision <= info.revision and known.columns != rows.columns(info, known.revision):
+        if known.columns != rows.columns(info, known.revision):
             self._update(known, info, known.revision, known.indexed, stale=not is_complete)
         return is_complete
 
@@ -138,12 +144,14 @@ class Writing:
         return True
 
     def refill(self, wanted: Wanted, changes: Changes) -> int:
-        """Take in what a session's file says; the revision that is known then."""
+        """Take in what a session's file says; the revision that is known then, -1: nothing is."""
         info = rows.clean(changes.info)
         known = self._same(self._known(wanted.part), info)
         if known is not None and known.revision == wanted.since > info.revision:
             self._drop(known)  # an older file was put in its place
             known = None
+        if known is None and wanted.since:
+            return -1  # it has to be read from the beginning, even if nothing was said in it yet
         revision = known.revision if known else 0
         if revision != wanted.since:
             return revision

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
-from sessionactor._catalog_events import Committed, Event, part_of
+from sessionactor._catalog_events import Committed, Event, Opened, part_of
 from sessionactor._changes import InsertRows, UpdateRow
 
 MAX_ROWS: Final = 50_000
@@ -77,10 +77,14 @@ class Feed:
         """How many sessions are to be read."""
         return len(self._wanted) + len(self._reading)
 
+    def waits(self, part: str) -> bool:
+        """Whether something that happened to a session is not in."""
+        return part in self._newest or part in self._wanted or part in self._reading
+
     def put(self, event: Event) -> None:
         """Accept what happened."""
         part = part_of(event)
-        if part in self._wanted:
+        if part in self._wanted and type(event) is not Opened:
             return  # its file says it
         rows, size = _weight(event)
         self._ticket += 1

@@ -283,7 +283,7 @@ class Supervisor:
             return ReadOnlyCatalog(directory, self._source, settings.text_of or text_of, is_live)
         place: Place = MemoryCatalog()
         if isinstance(directory, DiskDirectory):
-            place = CatalogFile(directory.catalog, settings.durability, directory.replacing_catalog)
+            place = CatalogFile(directory.catalog, directory.replacing_catalog)
         return Catalog(
             place,
             self._source,

@@ -283,7 +283,7 @@ async def catalog_of(
 ) -> AsyncIterator[Catalog]:
     """A catalog in a file, or without one in memory, that is told of the sessions."""
     if place is None:
-        place = MemoryCatalog() if path is None else CatalogFile(path, "normal", alone)
+        place = MemoryCatalog() if path is None else CatalogFile(path, alone)
     catalog = Catalog(place, sessions, text_of, is_live, lazy=lazy, feed=feed)
     catalog.open()
     sessions.catalogs.append(catalog)

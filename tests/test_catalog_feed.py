@@ -111,6 +111,39 @@ async def test_another_session_of_the_same_id_replaces_the_first(path: Path | No
             sessions.delete("s")
 
 
+async def test_a_session_created_anew_is_found_though_nothing_was_said_in_it_yet(
+    tmp_path: Path,
+) -> None:
+    sessions = Sessions()
+    async with catalog_of(sessions, tmp_path / "catalog") as catalog:
+        sessions.create("s")
+        sessions.append("s", "one")
+        await agree(catalog, sessions, "one")
+    sessions.catalogs = []
+    sessions.delete("s")
+    sessions.create("s", "other")
+    async with catalog_of(sessions, tmp_path / "catalog") as catalog:
+        await agree(catalog, sessions, "one")
+
+
+@pytest.mark.parametrize("left", [0, 1])
+async def test_what_a_power_loss_took_is_forgotten_even_if_as_much_is_said_at_once(
+    path: Path | None, left: int
+) -> None:
+    sessions = Sessions()
+    async with catalog_of(sessions, path) as catalog:
+        sessions.create("s")
+        kept = sessions.made["s"]
+        for text in ("first", "old", "older")[: left + 1]:
+            before = kept.info, list(kept.steps), dict(kept.rows)
+            sessions.append("s", text)
+        await agree(catalog, sessions, "first", "old")
+        kept.info, kept.steps, kept.rows = before
+        sessions.opened("s")
+        sessions.append("s", "new")
+        await agree(catalog, sessions, "first", "old", "new")
+
+
 async def test_an_older_file_in_the_place_of_a_session_is_noticed(path: Path | None) -> None:
     sessions = Sessions()
     async with catalog_of(sessions, path) as catalog:
@@ -392,7 +425,7 @@ async def test_a_disk_that_fails_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sessions = Sessions()
-    place = Failing(tmp_path / "catalog", "full", nullcontext)
+    place = Failing(tmp_path / "catalog", nullcontext)
     async with catalog_of(sessions, place=place) as catalog:
         sessions.create("s")
         await catalog.flush()
@@ -414,7 +447,7 @@ async def test_a_mistake_of_ours_stops_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sessions = Sessions()
-    place = Failing(tmp_path / "catalog", "normal", nullcontext)
+    place = Failing(tmp_path / "catalog", nullcontext)
     async with catalog_of(sessions, place=place) as catalog:
         for session_id in ("a", "b"):
             sessions.create(session_id)

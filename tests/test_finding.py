@@ -28,7 +28,9 @@ from sessionactor import (
     SessionList,
     SessionNotFoundError,
     SessionRegistry,
+    _catalog_file,
 )
+from sessionactor._sql import Connection
 from sessionactor.testing import Faults, faulty_store
 
 CATALOG = ".sessionactor.catalog"
@@ -787,3 +789,49 @@ def test_a_program_that_lists_and_ends(tmp_path: Path) -> None:
     """
     assert output_of(script, tmp_path) == "1"
     assert not [entry for entry in os.listdir(tmp_path) if entry.endswith(("-wal", "-shm"))]
+
+
+def listed(directory: Path) -> list[tuple[str, int]]:
+    """What is in the catalog for whoever comes after a power loss."""
+    with closing(sqlite3.connect(directory / CATALOG)) as connection:
+        return connection.execute(
+            "SELECT session_id, message_count FROM sessions ORDER BY session_id"
+        ).fetchall()
+
+
+async def test_a_session_that_is_removed_or_created_anew_is_in_the_catalog_as_it_was_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, list[tuple[str, int]]]] = []
+    for name in ("link", "unlink"):
+        real = getattr(os, name)
+
+        def spying(*paths: Any, name: str = name, real: Any = real) -> None:
+            if os.fspath(paths[-1]).endswith("s_n.db"):
+                seen.append((name, listed(tmp_path)))
+            real(*paths)
+
+        monkeypatch.setattr(os, name, spying)
+    async with SessionRegistry(tmp_path) as registry:
+        assert (await registry.sessions()).sessions == []
+        for _ in range(3):
+            session = await registry.start("s", name="n")
+            await session.extend("a", [says("one")] * 100)
+            await registry.delete("s")
+    assert [what for what in seen if what != ("link", [])] == [("unlink", [("s", 100)])] * 3
+
+
+async def test_the_catalog_survives_a_power_loss_at_either_durability(tmp_path: Path) -> None:
+    synchronous: set[str] = set()
+
+    class Spy(Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> Any:
+            if "synchronous" in sql:
+                synchronous.add(sql)
+            return super().execute(sql, parameters)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_catalog_file, "Connection", Spy)
+        async with SessionRegistry(tmp_path, durability="normal") as registry:
+            assert (await registry.sessions()).sessions == []
+    assert synchronous == {"PRAGMA synchronous = FULL"}

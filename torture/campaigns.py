@@ -5,8 +5,10 @@ from __future__ import annotations
 from torture.campaign import Campaign
 from torture.concurrency import CAMPAIGN as CONCURRENCY
 from torture.kills import CAMPAIGN as KILLS
+from torture.power_loss import CAMPAIGN as POWER_LOSS
 
 CAMPAIGNS: dict[str, Campaign] = {
+    "power_loss": POWER_LOSS,
     "kills": KILLS,
     "concurrency": CONCURRENCY,
 }

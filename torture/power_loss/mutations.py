@@ -1,0 +1,113 @@
+"""Faults that a loss of power has to bring to light: mostly something that is not synced."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import patch
+
+from sessionactor import _catalog_file as catalog_file
+from sessionactor import _files as files
+from sessionactor import _loading as loading
+from sessionactor import _opening as opening
+from sessionactor import _sql as sql
+from sessionactor._catalog import Catalog
+from sessionactor._catalog_writing import Writing
+from torture.campaign import Mutation
+
+
+def _replacing(target: object, name: str, fault: Callable[..., Any]) -> Mutation:
+    """A fault that is another function; it is given the real one first."""
+    real = getattr(target, name)
+
+    @contextmanager
+    def planted() -> Iterator[None]:
+        with patch.object(target, name, lambda *given, **named: fault(real, *given, **named)):
+            yield
+
+    return planted
+
+
+def _ignoring(*_: object) -> None:
+    """What is left out."""
+
+
+async def _not_waiting(*_: object) -> None:
+    """What is not waited for."""
+
+
+def _prepare_synced_rarely(real: Any, given: Any, connection: sqlite3.Connection) -> Any:
+    loaded = real(given, connection)
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return loaded
+
+
+def _write_unsynced(_: Any, image: bytes, draft: Path) -> None:
+    draft.write_bytes(image)
+
+
+def _seal_unsynced(real: Any, draft: Path) -> None:
+    with patch.object(os, "fsync", _ignoring):
+        real(draft)
+
+
+def _without_directory_sync(real: Any, *given: Any) -> Any:
+    with patch.object(files, "sync_directory", _ignoring):
+        return real(*given)
+
+
+def _create_visible(_: Any, path: Path, draft: Path, build: Callable[[Path], None]) -> None:
+    if os.path.lexists(path):
+        raise FileExistsError(path)
+    files.remove_orphans(path)
+    build(path)
+    files.sync_directory(path.parent)
+
+
+def _insert_in_two(real: Any, rows: list[Any], cursor: sqlite3.Cursor) -> None:
+    real(rows[:1], cursor)
+    cursor.execute("COMMIT")
+    cursor.execute("BEGIN IMMEDIATE")
+    real(rows[1:], cursor)
+
+
+def _load_without_high_water(real: Any, connection: sqlite3.Connection) -> Any:
+    info, state = real(connection)
+    return loading.Loaded(info, state._replace(high_water=state.head))
+
+
+def _catalog_synced_rarely(
+    real: Any, catalog: Any, pragma: str, anew: bool, opened: Any
+) -> sqlite3.Connection:
+    connection: sqlite3.Connection = real(catalog, pragma.replace("FULL", "NORMAL"), anew, opened)
+    return connection
+
+
+def _opened_at_any_revision(real: Any, writing: Any, known: Any, info: Any) -> bool:
+    if known is not None and known.revision > info.revision:
+        return False
+    answer: bool = real(writing, known, info)
+    return answer
+
+
+MUTATIONS: Final[dict[str, Mutation]] = {
+    "commits are not synced": _replacing(opening, "_prepare", _prepare_synced_rarely),
+    "a new image is not synced": _replacing(files, "write", _write_unsynced),
+    "a copy is not synced": _replacing(files, "seal", _seal_unsynced),
+    "a creation is not synced": _replacing(files, "create", _without_directory_sync),
+    "a removal is not synced": _replacing(files, "remove", _without_directory_sync),
+    "a renaming is not synced": _replacing(files, "move", _without_directory_sync),
+    "a new directory is not synced": _replacing(files, "make_directory", _without_directory_sync),
+    "a file is made in its place": _replacing(files, "create", _create_visible),
+    "a group is two transactions": _replacing(sql, "_insert", _insert_in_two),
+    "the highest id is forgotten": _replacing(loading, "load", _load_without_high_water),
+    "the catalog is synced rarely": _replacing(
+        catalog_file.CatalogFile, "_connect", _catalog_synced_rarely
+    ),
+    "closing does not wait for the catalog": _replacing(Catalog, "taken", _not_waiting),
+    "the catalog keeps what was lost": _replacing(Writing, "_opened", _opened_at_any_revision),
+}

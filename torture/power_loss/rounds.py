@@ -1,0 +1,120 @@
+"""The campaign: victims one after the other, and of each many losses of power."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Iterator
+from hashlib import blake2b
+from itertools import count, islice
+from pathlib import Path
+from typing import Final
+
+from torture.campaign import Budget
+from torture.power_loss.disk import Disk, Left, Loss, materialise
+from torture.power_loss.recording import compiled, parse, record
+from torture.power_loss.recovery import Questions, recover
+from torture.power_loss.verdict import History, history
+from torture.report import Row
+
+_LOSSES: Final = 60
+"""Of each victim."""
+_PATIENCE_S: Final = 20
+_NONE: Final = Questions(False, False)
+_QUESTIONS: Final = (Questions(True, True), _NONE, Questions(False, True))
+
+
+def run(budget: Budget) -> list[Row]:
+    """Let victims work, and open what losses of their power leave.
+
+    A case is the number of a victim, or that and the number of a loss: `12` or `12.34`. No two
+    victims are quite the same, so the log of one is kept if something is wrong with what it left.
+    """
+    rows = {
+        "full": Row("power loss, `full`: what was answered is there, once, in order", "states"),
+        "normal": Row("power loss, `normal`: a prefix of what happened, and goes on", "states"),
+    }
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        prefix="power-loss-", dir=memory if memory.is_dir() else None
+    ) as scratch:
+        library = compiled(Path(scratch))
+        for number in count() if budget.case is None else [int(budget.case.partition(".")[0])]:
+            if budget.done(list(rows.values())):
+                break
+            directory = Path(scratch) / str(number)
+            directory.mkdir()
+            asyncio.run(_Round(budget, number, directory).run(library, rows))
+            shutil.rmtree(directory)
+    return list(rows.values())
+
+
+class _Round:
+    """A victim, and what losses of power left of its files."""
+
+    def __init__(self, budget: Budget, number: int, directory: Path) -> None:
+        self._budget = budget
+        self._number = number
+        self._directory = directory
+        self._root = directory / "root"
+        self._seen: set[bytes] = set()
+        name = f"power-loss-{budget.seed}-{number}.log"
+        self._kept = Path(tempfile.gettempdir()) / name
+
+    async def run(self, library: Path, rows: dict[str, Row]) -> None:
+        log = self._log(library)
+        disk = Disk(list(parse(log)))
+        told = history(disk.notes)
+        row = rows[told.durability]
+        for loss in self._losses(disk):
+            if self._budget.done(list(rows.values())):
+                return
+            left = disk.after(loss)
+            if self._is_known(left, told, loss):
+                continue
+            row.cases += 1
+            wrong = await self._wrong(left, told, loss)
+            if wrong is not None:
+                note = disk.notes[loss.at - 1]
+                row.fail(f"{self._number}.{loss.number}", f"{wrong} [{loss}, {note.brief()}]")
+                self._kept.write_bytes(log)
+
+    def _log(self, library: Path) -> bytes:
+        if self._budget.case is not None and self._kept.exists():
+            return self._kept.read_bytes()
+        self._root.mkdir()
+        seed = f"{self._budget.seed}:{self._number}"
+        command = ["-m", "torture.power_loss.victim", self._root, self._directory / "marks", seed]
+        if self._budget.mutation is not None:
+            command += ["--mutation", self._budget.mutation]
+        return record(library, self._root, self._directory, command)
+
+    def _losses(self, disk: Disk) -> Iterator[Loss]:
+        losses = islice(disk.losses(self._budget.random(self._number)), _LOSSES)
+        _, _, only = (self._budget.case or "").partition(".")
+        return (loss for loss in losses if not only or loss.number == int(only))
+
+    def _is_known(self, left: Left, told: History, loss: Loss) -> bool:
+        """Whether that was opened already, with the same calls begun and answered."""
+        digest = blake2b(repr(told.moment(loss.at)).encode())
+        for path, content in left.items():
+            digest.update(f"\0{path}\0".encode())
+            digest.update(content if isinstance(content, bytes) else repr(content).encode())
+        known = digest.digest() in self._seen
+        self._seen.add(digest.digest())
+        return known
+
+    async def _wrong(self, left: Left, told: History, loss: Loss) -> str | None:
+        """What is wrong with what was left."""
+        place = self._directory / "left"
+        materialise(left, place)
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                questions = _QUESTIONS[loss.number % len(_QUESTIONS)]
+                await recover(place, told, loss.at, questions if told.has_catalog else _NONE)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        finally:
+            shutil.rmtree(place)
+        return None

@@ -22,16 +22,13 @@ from sessionactor import _files as files
 from sessionactor import _names as names
 from sessionactor._catalog_events import Listed
 from sessionactor._directory import Followed, matching
-from sessionactor._errors import (
-    SessionError,
-    SessionExistsError,
-    StorageError,
-)
+from sessionactor._errors import SessionError, SessionExistsError, StorageError
 from sessionactor._inspecting import Checked, look_at
 from sessionactor._opening import Durability, Identity, Opening, newer_version, read_identity
 from sessionactor._ownership import Ownership
 from sessionactor._records import SessionFile
 from sessionactor._scan import Scan, scan
+from sessionactor._syncing import make_directory
 
 logger = logging.getLogger("sessionactor")
 
@@ -73,7 +70,7 @@ class DiskDirectory:
             raise self._failed(error) from error
 
     def _get_ready(self) -> Ownership:
-        files.make_directory(self._path)
+        make_directory(self._path)
         return Ownership(self._path)
 
     async def aclose(self) -> None:

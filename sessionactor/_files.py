@@ -23,6 +23,7 @@ from urllib.parse import quote
 from sessionactor import _names as names
 from sessionactor._errors import SessionBusyError, StorageError
 from sessionactor._schema import APPLICATION_ID, VERSION, WAL_MARK, WAL_MARK_AT
+from sessionactor._syncing import sync_directory
 
 MAX_PATH_BYTES: Final = 512 - len("-journal")
 """SQLite's `MAX_PATHNAME` less the longest suffix that it appends."""
@@ -332,29 +333,6 @@ def remove_orphans(path: Path) -> None:
     """
     if remove_side_files(path):
         sync_directory(path.parent)
-
-
-def make_directory(path: Path) -> None:
-    """Make a directory, and those above it, if it is not there, so that it survives a power loss.
-
-    Raises:
-        OSError: something else is there, or it cannot be made.
-    """
-    if path.is_dir():
-        return
-    make_directory(path.parent)
-    path.mkdir(exist_ok=True)
-    with contextlib.suppress(PermissionError):  # it may be that it can be changed, but not read
-        sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make creations, renamings and removals in a directory survive a power loss."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def check_path(path: Path, session_id: str | None = None) -> None:

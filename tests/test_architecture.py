@@ -100,7 +100,7 @@ def strings(path: Path) -> Iterator[str]:
 
 def test_the_map_at_the_door_has_the_layers_of_the_design() -> None:
     first_of_each = [
-        *("errors", "nesting", "files", "mailbox", "actor", "arguments", "supervisor"),
+        *("errors", "nesting", "syncing", "mailbox", "actor", "arguments", "supervisor"),
         "interchange",
     ]
     assert [layer[0] for layer in layers()] == first_of_each

@@ -16,6 +16,7 @@ from sessionactor._loading import Loaded
 from sessionactor._opening import Connector, Opening, read_identity
 from sessionactor._ownership import Ownership
 from sessionactor._sql import SAVE_STATE
+from sessionactor._syncing import sync_directory
 from sessionactor.checkup._content import COUNT, INTEGRITY
 from sessionactor.checkup._finding import Finding
 from sessionactor.checkup._listing import is_orphan
@@ -121,7 +122,7 @@ def _put_aside(path: Path) -> bool:
         path.unlink()
     else:
         path.rename(f"{path}{ASIDE}")
-    files.sync_directory(path.parent)
+    sync_directory(path.parent)
     return True
 
 

@@ -19,7 +19,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 import anyio
 
 from sessionactor import _names as names
-from sessionactor._files import sync_directory
+from sessionactor._syncing import sync_directory
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

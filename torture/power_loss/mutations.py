@@ -11,12 +11,14 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from sessionactor import _catalog_file as catalog_file
+from sessionactor import _disk as disk
 from sessionactor import _files as files
 from sessionactor import _loading as loading
 from sessionactor import _opening as opening
 from sessionactor import _sql as sql
 from sessionactor._catalog import Catalog
 from sessionactor._catalog_writing import Writing
+from sessionactor._syncing import sync_directory
 from torture.campaign import Mutation
 
 
@@ -60,12 +62,16 @@ def _without_directory_sync(real: Any, *given: Any) -> Any:
         return real(*given)
 
 
+def _make_unsynced(_: Any, path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+
+
 def _create_visible(_: Any, path: Path, draft: Path, build: Callable[[Path], None]) -> None:
     if os.path.lexists(path):
         raise FileExistsError(path)
     files.remove_orphans(path)
     build(path)
-    files.sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def _insert_in_two(real: Any, rows: list[Any], cursor: sqlite3.Cursor) -> None:
@@ -101,7 +107,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     "a creation is not synced": _replacing(files, "create", _without_directory_sync),
     "a removal is not synced": _replacing(files, "remove", _without_directory_sync),
     "a renaming is not synced": _replacing(files, "move", _without_directory_sync),
-    "a new directory is not synced": _replacing(files, "make_directory", _without_directory_sync),
+    "a new directory is not synced": _replacing(disk, "make_directory", _make_unsynced),
     "a file is made in its place": _replacing(files, "create", _create_visible),
     "a group is two transactions": _replacing(sql, "_insert", _insert_in_two),
     "the highest id is forgotten": _replacing(loading, "load", _load_without_high_water),

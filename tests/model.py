@@ -226,6 +226,24 @@ class Model:
         self.revision += name != self.name
         self.name = name
 
+    def fork(self, ids: tuple[str, str], before: int | None, whole_turns: bool) -> Model:
+        """What a session that begins with this one's history is."""
+        bound = self.used + 1 if before is None else max(1, min(before, self.used + 1))
+        bound = self._whole(bound) if whole_turns else bound
+        forked = copy.deepcopy(self)
+        forked.rows = [row for row in forked.rows if row.db_id < bound]
+        own, new = ids
+        older = {f"{own}/{db_id}": (db_id, f"{new}/{db_id}") for db_id in range(1, bound)}
+        for index, row in enumerate(forked.rows):
+            db_id, copied = older.get(row.put.parent or "", (bound, ""))
+            if db_id < row.db_id:
+                forked.rows[index] = row._replace(put=row.put._replace(parent=copied))
+        forked.used = bound - 1
+        forked.revision += 1
+        forked.keys = {key: use for key, use in self.keys.items() if use[0] < bound}
+        forked.status, forked.turns = IDLE, []
+        return forked
+
     def _ids(self, puts: Sequence[Put]) -> list[int]:
         keys, used, ids = dict(self.keys), self.used, []
         for put in puts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -55,7 +56,7 @@ KEYS = st.sampled_from(["k0", "k1", "k2", "k3"])
 MESSAGES = st.fixed_dictionaries(
     {
         "role": st.sampled_from(["user", "assistant", "summary"]),
-        "content": st.integers(0, 3) | st.text(max_size=3) | st.tuples(st.booleans()),
+        "content": st.sampled_from([0, 1, "needle", [True]]) | st.text(max_size=3),
     }
 )
 IDS = st.integers(-1, 40)
@@ -145,10 +146,7 @@ class SessionMachine(RuleBasedStateMachine):
         return None if choice is None else actual if choice == "right" else actual + 1
 
     def put(self, put: Put, expected_head: int | None = None) -> Awaitable[int]:
-        return self.session.append(put.agent_id, put.message, expected_head=expected_head,
-            key=put.key, checkpoint=put.checkpoint, keep_from=put.keep_from,
-            parent=put.parent, turn=put.turn,
-        )  # fmt: skip
+        return asked_to_put(put, self.session, expected_head)
 
     async def batch(
         self, changes: Sequence[Change], head: int | None = None, revision: int | None = None
@@ -318,6 +316,37 @@ class SessionMachine(RuleBasedStateMachine):
         self.model.rename(f"name-{number}")
         self.do(self.session.rename(f"name-{number}"))
 
+    @rule(before=st.none() | IDS, whole_turns=st.booleans(), put=PUTS)
+    def fork(self, before: int | None, whole_turns: bool, put: Put) -> None:
+        forked = self.do(self.session.fork("f", before=before, whole_turns=whole_turns))
+        model = self.model.fork(("s", "f"), before, whole_turns)
+        rows, metadata, info = self.do(
+            gathered(forked.messages(), forked.get_metadata(), forked.info())
+        )
+        assert seen(rows) == model.rows
+        assert metadata == model.metadata
+        assert {name: getattr(info, name) for name in model.context} == model.context
+        assert (info.state, info.message_count) == ("idle", len(model.rows))
+        assert info.revision == model.revision
+        assert info.parent == f"s/{model.head}"
+        put = put._replace(turn=None)
+        (answer,) = self.do(gathered(asked_to_put(put, forked)))
+        expected = outcome(lambda: model.change([put])[0])
+        assert answer == expected or type(answer) is getattr(expected, "kind", None)
+        assert self.do(self.registry.delete("f")) is True
+
+    @rule()
+    def look_into_the_catalog(self) -> None:
+        self.do(self.session.flush())
+        listed = self.do(self.registry.sessions(name=self.model.name))
+        info = self.do(self.session.info())
+        assert [replace(one, active=True) for one in listed.sessions] == [
+            replace(info, active=True)
+        ]
+        hits = self.do(self.registry.search("needle", session_id="s", limit=99))
+        found = [row.db_id for row in self.model.rows if row.put.message.get("content") == "needle"]
+        assert sorted(hit.db_id for hit in hits) == found
+
     @precondition(lambda self: self.model.used > 10)
     @rule()
     def delete_and_create(self) -> None:
@@ -410,6 +439,13 @@ async def cancelled_after(turns: int, call: Awaitable[Any]) -> Any:
     return None if isinstance(answer, asyncio.CancelledError) else answer
 
 
+def asked_to_put(put: Put, session: Session, expected_head: int | None = None) -> Awaitable[int]:
+    return session.append(put.agent_id, put.message, expected_head=expected_head,
+        key=put.key, checkpoint=put.checkpoint, keep_from=put.keep_from,
+        parent=put.parent, turn=put.turn,
+    )  # fmt: skip
+
+
 def add(change: Change, batch: Batch) -> None:
     """Ask a batch for a change."""
     if isinstance(change, Put):
@@ -465,7 +501,7 @@ def seen_page(page: Page) -> tuple[list[Stored], int | None]:
     return seen(page.rows), page.checkpoint_id
 
 
-@pytest.mark.parametrize(("machine", "examples"), [(DiskMachine, 110), (MemoryMachine, 60)])
+@pytest.mark.parametrize(("machine", "examples"), [(DiskMachine, 90), (MemoryMachine, 50)])
 def test_a_session_does_what_its_model_does(
     machine: type[RuleBasedStateMachine], examples: int
 ) -> None:

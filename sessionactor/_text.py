@@ -46,12 +46,15 @@ TextOf: TypeAlias = Callable[[Mapping[Any, Any]], str]
 """What text a message has."""
 
 _CALLED_WITH: Final = ("arguments", "args", "input")
+_DONE: Final = ("action", "operation", "queries")
+"""What tools of a model's vendor are called with: a command, a patch, a search."""
 _KINDS: Final[dict[object, _Kind]] = {
     **dict.fromkeys(
         (
             *("content", "text", "parts", "message", "event", "transcript", "refusal", "summary"),
             *("thinking", "reasoning", "reasoning_content", "reasoningContent", "reasoningText"),
             *("tool_calls", "functionResponse", "function_response", "toolResult"),
+            *("customTitle", "aiTitle"),
             *("executableCode", "executable_code", "code"),
             *("codeExecutionResult", "code_execution_result"),
         ),
@@ -60,7 +63,7 @@ _KINDS: Final[dict[object, _Kind]] = {
     **dict.fromkeys(
         ("function", "function_call", "functionCall", "toolUse", "tool_use"), _Kind.CALL
     ),
-    **dict.fromkeys(_CALLED_WITH, _Kind.ARGUMENTS),
+    **dict.fromkeys((*_CALLED_WITH, *_DONE), _Kind.ARGUMENTS),
     **dict.fromkeys(("output", "result", "response", "json"), _Kind.RESULT),
 }
 """What is text in a message or in a part of one."""

@@ -66,7 +66,21 @@ from sessionactor._text import MAX_CHARACTERS, text_of
             {"type": "reasoning", "id": "r", "summary": [{"type": "summary_text", "text": "so"}]},
             "so",
         ),
+        (
+            {"type": "shell_call", "call_id": "c", "action": {"commands": ["ls", "-l"]}},
+            "commands:\nls\n-l",
+        ),
+        (
+            {"type": "apply_patch_call", "operation": {"path": "a.py", "diff": "+x"}},
+            "path:\na.py\ndiff:\n+x",
+        ),
+        ({"type": "file_search_call", "id": "f", "queries": ["late parcels"]}, "late parcels"),
         # Anthropic
+        ({"type": "custom-title", "customTitle": "parcels", "sessionId": "s"}, "parcels"),
+        (
+            {"type": "user", "uuid": "u", "message": {"role": "user", "content": "hi"}},
+            "hi",
+        ),
         (
             {
                 "role": "assistant",

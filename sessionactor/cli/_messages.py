@@ -35,9 +35,9 @@ _STYLES: Final = {
 }
 _CALLS: Final = ("tool_calls", "function_call", "functionCall", "tool_use", "toolUse", "function")
 _ANSWERS: Final = ("functionResponse", "function_response", "tool_result", "toolResult")
-_SAYS: Final = ("thinking", "reasoning", "text", "content", "refusal", "parts")
+_SAYS: Final = ("thinking", "reasoning", "summary", "text", "content", "refusal", "parts")
 _NESTED: Final = ("data", "message", "event")
-_CALLED_WITH: Final = ("arguments", "args", "input")
+_CALLED_WITH: Final = ("arguments", "args", "input", "action", "operation", "queries", "code")
 
 
 def header(row: Row, *, note: str = "") -> Text:
@@ -114,9 +114,11 @@ def _pieces(value: Any, depth: int) -> Iterator[str]:
 def _part(value: Mapping[Any, Any], depth: int) -> Iterator[str]:
     """A message, or a part of one."""
     kind = value.get("type")
-    if kind in ("tool_use", "function_call", "tool_call"):
+    if not isinstance(kind, str):
+        kind = ""
+    if kind in ("tool_use", "function_call", "tool_call") or kind.endswith("_call"):
         yield _call(value)
-    elif kind in ("tool_result", "function_call_output"):
+    elif kind == "tool_result" or kind.endswith("_call_output"):
         yield from _answer(value.get("content", value.get("output")), depth)
     elif _is_known(value):
         for key in _SAYS:
@@ -148,7 +150,7 @@ def _call(value: Any) -> str:
     given = next((called[key] for key in _CALLED_WITH if key in called), None)
     if not isinstance(given, str):
         given = "" if given is None else _json(given)
-    return f"→ {called.get('name') or '?'}({clipped(given, _ARGUMENT_CHARACTERS)})"
+    return f"→ {called.get('name') or called.get('type') or '?'}({clipped(given, _ARGUMENT_CHARACTERS)})"
 
 
 def _answer(value: Any, depth: int) -> Iterator[str]:

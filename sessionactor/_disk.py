@@ -51,7 +51,7 @@ class DiskDirectory:
         self._identities: dict[str, Identity] = {}  # of the entries that cut them short
         self._name_parts: Counter[str] = Counter()
         self._reserved: set[str] = set()  # names given to sessions that are not created yet
-        self._changed_meanwhile: dict[str, str | None] = {}
+        self._changed_meanwhile: dict[str, tuple[str | None, str | None]] = {}  # during a scan
         self._scanning: asyncio.Task[None] | None = None
         self._listing: asyncio.Future[Scan] | None = None
         self._listed: Scan | None = None  # what the catalog has seen
@@ -263,7 +263,7 @@ class DiskDirectory:
 
     def _put(self, part: str, entry: str | None) -> None:
         if self._scanning is not None:
-            self._changed_meanwhile[part] = entry
+            self._changed_meanwhile[part] = self._entries.get(part), entry
         removed = self._entries.pop(part, None)
         if removed is not None:
             self._verified.discard(removed)
@@ -290,11 +290,11 @@ class DiskDirectory:
         try:
             await asyncio.sleep(max(0.0, self._scan.pause_s()))
             self._changed_meanwhile = {}
-            loop = asyncio.get_running_loop()
-            self._listing = loop.run_in_executor(self._executor, self._read)
+            self._listing = asyncio.get_running_loop().run_in_executor(self._executor, self._read)
             found = await self._listing
-            for part, entry in self._changed_meanwhile.items():
-                found.entries.pop(part, None)
+            for part, (gone, entry) in self._changed_meanwhile.items():
+                if found.entries.get(part) == gone:  # or others gave it another name
+                    found.entries.pop(part, None)
                 if entry is not None:
                     found.entries[part] = entry
             self._take(found)

@@ -369,17 +369,24 @@ async def test_what_a_killed_process_left_of_a_new_catalog_goes(tmp_path: Path) 
         assert not draft.exists()
 
 
+class Overtaken:
+    """Lists a directory; what it found is only told once it was passed."""
+
+    def __init__(self, took_s: float = 0.0) -> None:
+        self.listed, self.passed = threading.Event(), threading.Event()
+        self._took_s = took_s
+
+    def __call__(self, *args: Any) -> Any:
+        found = scan(*args)
+        self.listed.set()
+        assert self.passed.wait(PATIENCE_S)
+        return found._replace(took_s=self._took_s)
+
+
 async def test_a_session_that_another_registry_renames_meanwhile_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listed, moved = threading.Event(), threading.Event()
-
-    def overtaken(*args: Any) -> Any:
-        found = scan(*args)
-        listed.set()
-        assert moved.wait(PATIENCE_S)
-        return found
-
+    overtaken = Overtaken()
     async with (
         SessionRegistry(tmp_path, catalog=False) as mine,
         SessionRegistry(tmp_path, catalog=False) as theirs,
@@ -387,7 +394,33 @@ async def test_a_session_that_another_registry_renames_meanwhile_is_found(
         session = await theirs.start("s", name="old")
         monkeypatch.setattr("sessionactor._disk.scan", overtaken)
         found = asyncio.create_task(mine.find_by_id("s"))
-        await eventually(listed.is_set)
+        await eventually(overtaken.listed.is_set)
         await session.rename("new")
-        moved.set()
+        overtaken.passed.set()
         assert (await found).name == "new"
+
+
+async def test_a_new_name_that_is_listed_outlives_the_old_one_that_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = Overtaken(), Overtaken(took_s=60)  # after that no other one soon
+    scans = iter([before, after])
+    async with (
+        SessionRegistry(tmp_path, catalog=False) as mine,
+        SessionRegistry(tmp_path, catalog=False) as theirs,
+    ):
+        session = await theirs.start("s", name="old")
+        monkeypatch.setattr("sessionactor._disk.scan", lambda *args: next(scans, scan)(*args))
+        other = asyncio.create_task(mine.exists("other"))
+        await eventually(before.listed.is_set)
+        found = asyncio.create_task(mine.find_by_id("s"))
+        await session.rename("new")
+        before.passed.set()  # it saw the old name …
+        await eventually(after.listed.is_set)  # … and this one the new name
+        again = asyncio.create_task(mine.find_by_id("s"))
+        await asyncio.sleep(0)  # it misses the old one
+        after.passed.set()
+        assert (await found).name == "new"
+        assert not again.done()
+        again.cancel()
+        other.cancel()

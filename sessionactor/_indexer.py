@@ -334,7 +334,9 @@ def _retrieved(task: asyncio.Task[_Slice | None]) -> None:
 
 
 def _mistake(error: Exception) -> StorageError:
-    return StorageError(f"the catalog failed: {error!r}")
+    failure = StorageError(f"the catalog failed: {error!r}")
+    failure.__cause__ = error
+    return failure
 
 
 __all__ = ["Indexer", "Progress", "Said", "Source"]

@@ -227,14 +227,14 @@ def read_changes(since: int, max_rows: int, connection: sqlite3.Connection) -> C
     updated, update_end = _whole_revisions(UPDATED_ROWS, since, max_rows, 9, connection)
     upto = min(end, insert_end or end, update_end or end)
     bounds = (since, upto)
+    removals = [RemoveRows._make(row) for row in connection.execute(REMOVALS, bounds)]
+    merged = connection.execute(MERGED, bounds).fetchall()
+    _check_changes(removals, merged, loaded.state.high_water)
     changes: list[tuple[int, Step]] = [
-        *((row[2], RemoveRows._make(row)) for row in connection.execute(REMOVALS, bounds)),
+        *((step.revision, step) for step in removals),
         *((row[11], InsertRows([row[:11]], [])) for row in inserted if row[11] <= upto),
         *((row[9], UpdateRow(row)) for row in updated if row[9] <= upto),
-        *(
-            (revision, MergeMetadata(((key, value),), revision))
-            for key, value, revision in connection.execute(MERGED, bounds)
-        ),
+        *((revision, MergeMetadata(((key, value),), revision)) for key, value, revision in merged),
         *(
             (revision, step)
             for revision, step in _session_changes(loaded, connection)
@@ -243,6 +243,23 @@ def read_changes(since: int, max_rows: int, connection: sqlite3.Connection) -> C
     ]
     changes.sort(key=lambda change: change[0])  # stable: within a revision in the order above
     return Changes(changes, upto, upto < end, loaded.info)
+
+
+def _check_changes(
+    removals: list[RemoveRows], merged: list[tuple[object, object, int]], high_water: int
+) -> None:
+    """Refuse what no session has: nobody else shall trip over it."""
+    if not (
+        all(
+            type(first) is int
+            and 0 <= first <= high_water + 1  # a fork begins so
+            and (last is None or (type(last) is int and last <= high_water))
+            for first, last, _ in removals
+        )
+        and {str}.issuperset(type(key) for key, _, _ in merged)
+        and {str, type(None)}.issuperset(type(value) for _, value, _ in merged)
+    ):
+        raise sqlite3.DatabaseError("the log of what changed is damaged")
 
 
 def _session_changes(loaded: Loaded, connection: sqlite3.Connection) -> list[tuple[int, Step]]:

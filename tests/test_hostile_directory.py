@@ -54,6 +54,33 @@ async def test_a_session_that_makes_no_sense_is_left_out_alone(tmp_path: Path, c
     assert {found.path for found in checkup.check(tmp_path)} == {damaged}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE removals SET first_id = 'one'",
+        "UPDATE removals SET first_id = 9223372036854775807",
+        "UPDATE removals SET last_id = x'ff'",
+        "UPDATE metadata SET value = x'ff'",
+    ],
+)
+async def test_a_log_that_makes_no_sense_is_left_out_alone(tmp_path: Path, change: str) -> None:
+    damaged, _ = await two_sessions(tmp_path)
+    async with SessionRegistry(tmp_path) as registry:
+        session = registry.session("one")
+        await session.append("a", HELLO)
+        await session.truncate_from(2)
+        await session.save_metadata({"key": "value"})
+    (tmp_path / names.CATALOG_FILE).unlink()
+    with closing(sqlite3.connect(damaged)) as connection, connection:
+        connection.execute(change)
+    async with SessionRegistry(tmp_path) as registry:
+        assert "other" in [info.session_id for info in (await registry.sessions()).sessions]
+        with pytest.raises(StorageError):
+            await anext(registry.session("one").subscribe(since=0))
+        assert len(await registry.session("one").messages()) == 1
+        assert len(await registry.search("hello", session_id="other")) == 1
+
+
 async def test_what_sqlite_says_of_a_damaged_schema_may_be_no_text(tmp_path: Path) -> None:
     damaged, _ = await two_sessions(tmp_path)
     (tmp_path / names.CATALOG_FILE).unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torture.campaign import Campaign
 from torture.concurrency import CAMPAIGN as CONCURRENCY
+from torture.hostile import CAMPAIGN as HOSTILE
 from torture.kills import CAMPAIGN as KILLS
 from torture.power_loss import CAMPAIGN as POWER_LOSS
 
@@ -11,4 +12,5 @@ CAMPAIGNS: dict[str, Campaign] = {
     "power_loss": POWER_LOSS,
     "kills": KILLS,
     "concurrency": CONCURRENCY,
+    "hostile": HOSTILE,
 }

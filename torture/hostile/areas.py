@@ -16,9 +16,20 @@ from torture.hostile.rows import Rows
 from torture.hostile.values import Values
 
 AREAS: Final[dict[str, Kind]] = {
-    "codec": Kind(
-        "bytes in a row are a message, or corrupt, never anything else", "byte strings", Codec
+    "files": Kind(
+        "a damaged file is an error to those who ask for it, and to nobody else",
+        "damaged files",
+        Files,
     ),
+    "entries": Kind(
+        "what is no session is not opened, and no link leads out", "odd entries", Entries
+    ),
+    "catalogs": Kind(
+        "a damaged catalog loses no session, and heals when it is removed",
+        "damaged catalogs",
+        Catalogs,
+    ),
+    "lines": Kind("a damaged export is imported or refused", "files of lines", Lines),
     "rows": Kind(
         "a corrupt row is told as one, and all others are read",
         "rows of garbage",
@@ -35,18 +46,8 @@ AREAS: Final[dict[str, Kind]] = {
     "queries": Kind(
         "a query finds its words, and no query or cursor is misread", "queries and cursors", Queries
     ),
-    "lines": Kind("a damaged export is imported or refused", "files of lines", Lines),
-    "files": Kind(
-        "a damaged file is an error to those who ask for it, and to nobody else",
-        "damaged files",
-        Files,
-    ),
-    "catalogs": Kind(
-        "a damaged catalog loses no session, and heals when it is removed",
-        "damaged catalogs",
-        Catalogs,
-    ),
-    "entries": Kind(
-        "what is no session is not opened, and no link leads out", "odd entries", Entries
+    "codec": Kind(
+        "bytes in a row are a message, or corrupt, never anything else", "byte strings", Codec
     ),
 }
+"""The slowest come first: what is late to begin has the rest of the time."""

@@ -34,11 +34,13 @@ def run(budget: Budget) -> list[Row]:
             budget, name, rows[name], budget.seconds, ["--case", number], threading.Event()
         ).run()
         return [rows[name]]
-    share_s = (budget.left - 1) * _LANES / len(AREAS)
+    to_come = len(AREAS)
     stopped = threading.Event()
 
     def hold(name: str) -> None:
-        first, end = 0, budget.left - share_s
+        nonlocal to_come
+        first, end = 0, budget.left * (1 - min(_LANES / to_come, 1))  # what is left then
+        to_come -= 1
         while not stopped.is_set() and (left_s := budget.left - max(end, 0)) > 0:
             process = _Process(budget, name, rows[name], left_s, ["--first", str(first)], stopped)
             first = process.run() + 1

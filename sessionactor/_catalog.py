@@ -130,9 +130,11 @@ class Catalog:
         """
         return await self.ask(partial(queries.sessions, asked, self._is_live))
 
-    async def metadata(self, session_ids: Collection[str]) -> dict[str, dict[str, str | None]]:
-        """All metadata of each of these sessions that there is; raises `StorageError`."""
-        return await self.ask(partial(queries.metadata, session_ids))
+    async def metadata(
+        self, session_ids: Collection[str] | None, asked: Listing
+    ) -> dict[str, dict[str, str | None]]:
+        """All metadata of each session that is meant; raises `StorageError`."""
+        return await self.ask(partial(queries.metadata, session_ids, asked))
 
     async def search(self, asked: Search) -> list[SearchHit]:
         """The messages, or sessions, that a search finds; raises `StorageError`."""
@@ -216,7 +218,9 @@ class NoCatalog:
         """Refuse."""
         raise _no_catalog()
 
-    async def metadata(self, session_ids: Collection[str]) -> dict[str, dict[str, str | None]]:
+    async def metadata(
+        self, session_ids: Collection[str] | None, asked: Listing
+    ) -> dict[str, dict[str, str | None]]:
         """Refuse."""
         raise _no_catalog()
 

@@ -53,7 +53,7 @@ _CHILDREN: Final = (
 )
 _METADATA: Final = (
     "SELECT s.session_id, m.key, m.value FROM sessions AS s"
-    f" LEFT JOIN metadata AS m ON m.session = s.id WHERE s.part IN {_IN}"
+    " LEFT JOIN metadata AS m ON m.session = s.id"
 )
 _RUNNING: Final = (
     f"{_SELECT} WHERE s.state <> 'idle' AND s.state = 'running'"
@@ -275,12 +275,15 @@ def _add_glob(pattern: str, where: _Where, connection: sqlite3.Connection) -> No
 
 
 def metadata(
-    session_ids: Collection[str], connection: sqlite3.Connection
+    session_ids: Collection[str] | None, asked: Listing, connection: sqlite3.Connection
 ) -> dict[str, dict[str, str | None]]:
-    """All metadata of each of these sessions that there is."""
-    parts = json.dumps([names.id_part(session_id) for session_id in session_ids])
+    """All metadata of each session that passes the filters, and is one of these if given."""
+    where = _filters(asked, lambda session_id, token: False, connection)
+    if session_ids is not None:
+        parts = json.dumps([names.id_part(session_id) for session_id in session_ids])
+        where.add(f"s.part IN {_IN}", parts)
     found: dict[str, dict[str, str | None]] = {}
-    for session_id, key, value in connection.execute(_METADATA, (parts,)):
+    for session_id, key, value in connection.execute(_METADATA + where.sql(), where.values):
         of_session = found.setdefault(session_id, {})
         if key is not None:
             of_session[key] = value

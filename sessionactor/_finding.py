@@ -153,17 +153,37 @@ class Finding:
         found, following = await supervisor.ask_catalog(supervisor.catalog.sessions(asked))
         return SessionList([self._info(info) for info in found], following)
 
-    async def metadata(self, session_ids: Iterable[str]) -> dict[str, dict[str, str | None]]:
-        """All metadata of each of these sessions, in one look: of a page of `sessions`, say.
+    async def metadata(
+        self,
+        session_ids: Iterable[str] | None = None,
+        *,
+        agent_alias: str | None = None,
+        channel_id: str | None = None,
+        room_id: str | None = None,
+        sender_id: str | None = None,
+    ) -> dict[str, dict[str, str | None]]:
+        """The metadata of all these sessions, or of all that pass the filters, in one look.
 
-        Sessions that there are not, or that were deleted meanwhile, are left out.
+        By session id. Sessions that there are not are left out.
 
         Raises:
             InvalidNameError: one of them can be no id.
         """
         supervisor = self._usable()
-        asked = [names.check(session_id, "id") for session_id in session_ids]
-        return await supervisor.ask_catalog(supervisor.catalog.metadata(asked))
+        if session_ids is not None:
+            session_ids = [names.check(session_id, "id") for session_id in session_ids]
+        asked = check_listing(
+            Listing(
+                agent_alias=agent_alias,
+                channel_id=channel_id,
+                room_id=room_id,
+                sender_id=sender_id,
+            ),
+            None,
+            None,
+            None,
+        )
+        return await supervisor.ask_catalog(supervisor.catalog.metadata(session_ids, asked))
 
     async def search(
         self,

@@ -15,6 +15,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -208,11 +209,13 @@ def _escape(text: str, must_escape: _Rule, *, leading_dot: bool) -> str:
     pieces = [_percent(char) if must_escape(char) else char for char in text]
     if leading_dot and pieces[:1] == ["."]:
         pieces[0] = _percent(".")
-    if not _is_stable("".join(pieces)):
+    part = "".join(pieces)
+    if not _is_stable(part):
         # Characters that are stable alone but compose with their neighbours.
         pieces = [piece if piece.isascii() else _percent(piece) for piece in pieces]
-    if sum(len(piece.encode()) for piece in pieces) <= _PART_BYTES:
-        return "".join(pieces)
+        part = "".join(pieces)
+    if len(part.encode()) <= _PART_BYTES:
+        return part
     kept, room = [], _PART_BYTES - 1 - _HASH_HEX
     for piece in pieces:
         room -= len(piece.encode())
@@ -242,6 +245,7 @@ def _percent(text: str) -> str:
     return "".join(f"%{byte:02x}" for byte in text.encode())
 
 
+@lru_cache(1024)
 def _must_escape(char: str) -> bool:
     if char.isascii():
         return char in _RESERVED or not char.isprintable()
@@ -251,6 +255,7 @@ def _must_escape(char: str) -> bool:
     return _UNICODE.category(char)[0] in "CZ" or not _is_stable(char)
 
 
+@lru_cache(1024)  # a listing of thousands asks for every character of every id
 def _must_escape_in_id(char: str) -> bool:
     return char == "_" or char.casefold() != char or _must_escape(char)
 

@@ -66,9 +66,11 @@ class ReadOnlyCatalog(NoCatalog):
         """A page of sessions, and the cursor of the next one; raises as `Catalog.sessions`."""
         return await self._ask(partial(queries.sessions, asked, self._is_live))
 
-    async def metadata(self, session_ids: Collection[str]) -> dict[str, dict[str, str | None]]:
-        """All metadata of each of these sessions that there is; raises `StorageError`."""
-        return await self._ask(partial(queries.metadata, session_ids))
+    async def metadata(
+        self, session_ids: Collection[str] | None, asked: Listing
+    ) -> dict[str, dict[str, str | None]]:
+        """All metadata of each session that is meant; raises `StorageError`."""
+        return await self._ask(partial(queries.metadata, session_ids, asked))
 
     async def search(self, asked: Search) -> list[SearchHit]:
         """The messages, or sessions, that a search finds; raises `StorageError`."""

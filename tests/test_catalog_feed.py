@@ -396,7 +396,7 @@ async def test_without_a_catalog_only_asking_fails() -> None:
     await nothing.flush()
     for call in (
         nothing.sessions(Listing()),
-        nothing.metadata(["s"]),
+        nothing.metadata(["s"], Listing()),
         nothing.search(Search("x")),
         nothing.children("x"),
         nothing.running(),

@@ -25,6 +25,20 @@ def row(message: dict[Any, Any], **fields: Any) -> Row:
     return Row(7, "agent-1", message, NOW, **{**values, **fields}, revision=9)
 
 
+@pytest.mark.parametrize(
+    ("message", "role"),
+    [
+        ({"role": "user", "content": {"role": "model"}}, "user"),
+        ({"type": "human", "data": {"content": "hi"}}, "human"),
+        ({"type": "", "message": {"role": "assistant"}}, "assistant"),
+        ({"author": "helper", "content": {"role": "model", "parts": [{"text": "hi"}]}}, "model"),
+        ({"content": [{"type": "text"}]}, ""),
+    ],
+)
+def test_who_says_it(message: dict[str, Any], role: str) -> None:
+    assert role_of(message) == role
+
+
 # text
 
 

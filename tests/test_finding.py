@@ -718,6 +718,13 @@ async def test_the_metadata_of_many_sessions_comes_in_one_look(place: Path | Non
         assert await registry.metadata(["a", "b/1", "x"]) == wanted
         assert await registry.metadata(iter(["nothing", "a"])) == {"nothing": {}, "a": wanted["a"]}
         assert await registry.metadata([]) == {}
+        assert await registry.metadata() == {**wanted, "nothing": {}}
+        await registry.session("b/1").set_agent_alias("b")
+        await registry.session("a").set_context(channel_id="c", room_id="r", sender_id="s")
+        assert await registry.metadata(agent_alias="b") == {"b/1": wanted["b/1"]}
+        for field in ("channel_id", "room_id", "sender_id"):
+            assert await registry.metadata(**{field: field[0]}) == {"a": wanted["a"]}
+            assert await registry.metadata(["b/1"], **{field: field[0]}) == {}
         await registry.delete("a")
         await registry.session("b/1").save_metadata({"title": "three"})
         assert await registry.metadata(["a", "b/1"]) == {"b/1": {"title": "three"}}

@@ -37,6 +37,8 @@ _CALLS: Final = ("tool_calls", "function_call", "functionCall", "tool_use", "too
 _ANSWERS: Final = ("functionResponse", "function_response", "tool_result", "toolResult")
 _SAYS: Final = ("thinking", "reasoning", "summary", "text", "content", "refusal", "parts")
 _NESTED: Final = ("data", "message", "event")
+_HOLDERS: Final = ("data", "message", "content")
+"""Where a message that has no role itself may have one inside."""
 _CALLED_WITH: Final = ("arguments", "args", "input", "action", "operation", "queries", "code")
 
 
@@ -80,7 +82,7 @@ def shown(full: str, *, whole: bool = False) -> str:
 
 def role_of(message: Mapping[Any, Any]) -> str:
     """Who says it, by the message itself."""
-    for holder in (message, message.get("data"), message.get("message")):
+    for holder in (message, *(message.get(key) for key in _HOLDERS)):
         if isinstance(holder, Mapping):
             for key in ("role", "type"):
                 role = holder.get(key)

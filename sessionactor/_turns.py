@@ -46,9 +46,9 @@ class Turn:
         begun = asyncio.ensure_future(self._session._do(Begin(self.turn_id, self.agent_id)))
         try:
             await _to_its_end(begun)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             if not begun.cancelled() and begun.exception() is None:
-                await self._close(failed=True)
+                await self.__aexit__(type(cancelled), cancelled, None)
             raise
         return self
 

@@ -21,7 +21,7 @@ from sessionactor import (
     SessionRegistry,
     TurnClosedError,
 )
-from sessionactor.testing import memory_registry
+from sessionactor.testing import Faults, MemoryVault, faulty_store, memory_registry
 
 
 def say(text: object) -> dict[str, Any]:
@@ -81,6 +81,25 @@ async def test_a_turn_that_is_cancelled_at_any_moment_is_closed(turns: int) -> N
         assert name in ("idle", "error")
         assert turn_id == (None if name == "idle" else "t")
         await no_turn_is_open(session)
+
+
+async def test_a_cancelled_opening_whose_session_goes_meanwhile_is_cancelled() -> None:
+    faults = Faults()
+    async with memory_registry(
+        open_store=faulty_store(faults, MemoryVault().open_store)
+    ) as registry:
+        session = await registry.start("s")
+        opening = faults.stall("commit", when="after")
+        entering = asyncio.create_task(session.turn("t", agent_id="a").__aenter__())
+        await opening.reached.wait()
+        deleting = asyncio.create_task(registry.delete("s"))
+        await asyncio.sleep(0)  # until it has asked
+        entering.cancel()
+        opening.release()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await entering
+        assert "could not be closed" in cancelled.value.__notes__[0]
+        assert await deleting
 
 
 async def test_a_refused_opening_that_is_cancelled_closes_nobodys_turn() -> None:

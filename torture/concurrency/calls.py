@@ -161,6 +161,13 @@ class Refused(NamedTuple):
     actual: int | str | None = None
 
 
+COMMANDS = (Start, Delete, Make, Rename)
+"""What waits on when a deletion answers all that was asked in the meantime."""
+
+FOREVER = 1 << 62
+"""A moment after all others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """A call, when it was made and answered, and what it came to."""

@@ -22,7 +22,7 @@ from typing import Any
 from sessionactor import SessionRegistry
 from torture.campaign import Budget, environment
 from torture.concurrency.asking import ask
-from torture.concurrency.calls import Call, Done, Read, from_json
+from torture.concurrency.calls import COMMANDS, Call, Done, Read, from_json
 from torture.concurrency.contender import SESSIONS
 
 PROCESSES = 3
@@ -160,7 +160,7 @@ class _Contest:
                     result.complaints.append(f"{session_id} {call}: {rest[0]}")
                 # A process is served in order: what was given up before this was asked is over.
                 for lost in [n for n, when in waiting.items() if when < began]:
-                    if made[lost][1] == session_id:
+                    if made[lost][1] == session_id and not isinstance(made[lost][2], COMMANDS):
                         del waiting[lost]
                         self._lose(made.pop(lost), at)
         for lost_call in made.values():

@@ -7,7 +7,7 @@ import errno
 import gc
 import logging
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from random import Random
 from typing import Any
@@ -21,7 +21,19 @@ from sessionactor import (
 )
 from sessionactor.testing import Faults, MemoryVault, Step, When, faulty_store
 from torture.concurrency.asking import UnsaidError, ask
-from torture.concurrency.calls import Begin, Call, Done, End, Fork, Make, Refused, Start, Take
+from torture.concurrency.calls import (
+    COMMANDS,
+    FOREVER,
+    Begin,
+    Call,
+    Done,
+    End,
+    Fork,
+    Make,
+    Refused,
+    Start,
+    Take,
+)
 from torture.concurrency.drawing import COMMON, WEIGHTS, Draw, Known
 from torture.concurrency.loop import Loop, StuckError
 from torture.concurrency.subscribers import Follower
@@ -164,7 +176,7 @@ class _Play:
     async def _call(self, session_id: str, call: Call) -> list[Done]:
         """Make a call, cancel it perhaps, and write down what it came to."""
         began = next(self._clock)
-        answer, answered = None, True
+        answer, answered, cancelled = None, True, False
         asked: Awaitable[Any] = ask(self._registry, session_id, call)
         try:
             if self._random.random() < self._cancels:
@@ -173,7 +185,7 @@ class _Play:
                 answer = await asked
         except asyncio.CancelledError:
             self._outcome.cancelled += 1
-            answered = False
+            answered, cancelled = False, True
         except UnsaidError:
             answered = False
         except (StorageError, SessionCrashedError) as error:
@@ -188,7 +200,10 @@ class _Play:
             answered = False
             self._outcome.complaints.append(f"{call}: {error!r}")
         done = Done(session_id, call, began, next(self._clock), answer, answered)
-        written = self._halves(done)
+        written = [
+            replace(half, ended=FOREVER) if cancelled and isinstance(half.call, COMMANDS) else half
+            for half in self._halves(done)
+        ]
         self._outcome.history += written
         return written
 

@@ -9,6 +9,7 @@ cataloguing   appends beside the catalog; the catalog after a kill
 subscribing   appends beside subscribers
 copying       forks, backups, compacting
 exchanging    JSON Lines out and in
+adapting      the frameworks' own interfaces, on sessions and on their own stores
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from benchmarks.harness import Section
+from benchmarks.scenarios.adapting import adapters
 from benchmarks.scenarios.appending import appends_1, appends_100, latency, many_sessions
 from benchmarks.scenarios.cataloguing import catalog, catching_up
 from benchmarks.scenarios.copying import copying
@@ -47,6 +49,7 @@ SCENARIOS: dict[str, Callable[[Settings], Awaitable[list[Section]]]] = {
         subscribers,
         copying,
         exchanging,
+        adapters,
     )
 }
 """By the names that `--only` takes."""

@@ -1,0 +1,108 @@
+"""The frameworks' own interfaces on this package: what `peers` measures, kept in sessions.
+
+A LangGraph conversation is a graph's here: each checkpoint holds all messages so far.
+"""
+# ruff: noqa: D102  (the base classes say what their methods do)
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any
+
+from benchmarks.candidates import Candidate, Conversation
+from benchmarks.peers import AdkSqlite, LangGraph, OpenAIConversation
+from benchmarks.workloads import Message
+from sessionactor import SessionRegistry
+
+
+class OnSessions(Candidate):
+    """An adapter on a registry of its own."""
+
+    async def open(self) -> None:
+        self.registry = SessionRegistry(self.directory)
+        await self.resources.enter_async_context(self.registry)
+
+
+class ActorOpenAI(OnSessions):
+    """`ActorSession`."""
+
+    name = "ActorSession"
+
+    @asynccontextmanager
+    async def session(self, session_id: str) -> AsyncIterator[Conversation]:
+        from sessionactor.adapters.openai_agents import ActorSession
+
+        yield OpenAIConversation(ActorSession(session_id, self.registry))
+
+
+class GraphConversation(Conversation):
+    """A thread of a graph that keeps its messages in a channel."""
+
+    def __init__(self, saver: Any, thread_id: str) -> None:
+        from langchain_core.messages import HumanMessage
+        from langgraph.checkpoint.base import empty_checkpoint
+        from langgraph.checkpoint.base.id import uuid6
+
+        self._human, self._empty, self._uuid6 = HumanMessage, empty_checkpoint, uuid6
+        self._saver = saver
+        self._thread = {"configurable": {"thread_id": thread_id, "checkpoint_ns": ""}}
+        self._config: Any = self._thread
+        self._steps = count()
+        self._messages: list[Any] = []
+
+    async def append(self, message: Message) -> None:
+        step = next(self._steps)
+        self._messages.append(self._human(message["content"], id=f"m{step}"))
+        version = f"{step + 1:032}.0"
+        checkpoint = {
+            **self._empty(),
+            "id": str(self._uuid6(clock_seq=step)),
+            "channel_values": {"messages": list(self._messages)},
+            "channel_versions": {"messages": version},
+        }
+        metadata = {"source": "loop", "step": step, "parents": {}}
+        self._config = await self._saver.aput(
+            self._config, checkpoint, metadata, {"messages": version}
+        )
+
+    async def newest(self, limit: int) -> Sequence[object]:
+        found = await self._saver.aget_tuple(self._thread)
+        messages: Sequence[object] = found.checkpoint["channel_values"]["messages"]
+        return messages[-limit:]
+
+
+class Graph(LangGraph):
+    """LangGraph's own saver, with whole conversations."""
+
+    name = "AsyncSqliteSaver"
+
+    @asynccontextmanager
+    async def session(self, session_id: str) -> AsyncIterator[Conversation]:
+        yield GraphConversation(self.saver, session_id)
+
+
+class ActorGraph(OnSessions):
+    """`ActorSaver`."""
+
+    name = "ActorSaver"
+
+    @asynccontextmanager
+    async def session(self, session_id: str) -> AsyncIterator[Conversation]:
+        from sessionactor.adapters.langgraph import ActorSaver
+
+        yield GraphConversation(ActorSaver(self.registry), session_id)
+
+
+class ActorAdk(AdkSqlite):
+    """`ActorSessionService`."""
+
+    name = "ActorSessionService"
+
+    async def open(self) -> None:
+        from sessionactor.adapters.google_adk import ActorSessionService
+
+        registry = SessionRegistry(self.directory)
+        await self.resources.enter_async_context(registry)
+        self.service = ActorSessionService(registry)

@@ -1,0 +1,203 @@
+"""The adapters beside the frameworks' own SQLite stores, through the frameworks' interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+from benchmarks.adapted import ActorAdk, ActorGraph, ActorOpenAI, Graph
+from benchmarks.candidates import Candidate, Conversation
+from benchmarks.harness import Measure, Section, Target, compare
+from benchmarks.peers import AdkDatabase, AdkSqlite, OpenAISQLite, Peer
+from benchmarks.settings import CALLERS, Settings
+from benchmarks.workloads import data_directory, gather, message_of, reading
+
+EACH: Final = 10
+"""Messages of each of many sessions."""
+NEWEST: Final = 20
+OF_SIZE: Final = 1 / 20
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A framework's interface, on our sessions and on its own stores."""
+
+    name: str
+    ours: type[Candidate]
+    theirs: Sequence[type[Peer]]
+    what: str
+    history: Callable[[Settings], int]
+    """Messages of the conversation that is read."""
+    at_most_size: float = 1
+    """Of the first of theirs."""
+
+    @property
+    def candidates(self) -> Sequence[type[Candidate]]:
+        """All of them, ours first."""
+        return [self.ours, *self.theirs]
+
+
+FRAMEWORKS: Final = (
+    Framework(
+        "OpenAI Agents", ActorOpenAI, [OpenAISQLite], "items", lambda settings: settings.history
+    ),
+    Framework(
+        "LangGraph",
+        ActorGraph,
+        [Graph],
+        "checkpoints of a growing conversation",
+        lambda settings: settings.history // 10,
+        OF_SIZE,
+    ),
+    Framework(
+        "ADK",
+        ActorAdk,
+        [AdkSqlite, AdkDatabase],
+        "events",
+        lambda settings: settings.history,
+    ),
+)
+
+
+async def adapters(settings: Settings) -> list[Section]:
+    """Each framework on our sessions and on its own."""
+    sections = []
+    installed = [framework for framework in FRAMEWORKS if framework.theirs[0].version()]
+    for framework in installed:
+        sections += [
+            await _one_caller(framework, settings),
+            await _many_sessions(framework, settings),
+            *await _history(framework, settings),
+        ]
+    if AdkSqlite.version():
+        sections.append(await _listing(settings))
+    return sections
+
+
+async def _one_caller(framework: Framework, settings: Settings) -> Section:
+    appends = 4 * settings.repetitions
+
+    def appending(candidate: type[Candidate]) -> Measure:
+        async def measure() -> float:
+            message = message_of(300)
+            with data_directory() as directory:
+                async with candidate(directory) as store, store.session("s") as session:
+                    await session.append(message)
+                    start = perf_counter()
+                    for _ in range(appends):
+                        await session.append(message)
+                    return appends / (perf_counter() - start)
+
+        return measure
+
+    return await compare(
+        f"{framework.name}: {appends:,} {framework.what}, one caller",
+        "appends/s",
+        {candidate.name: appending(candidate) for candidate in framework.candidates},
+        rounds=settings.rounds,
+        ours=framework.ours.name,
+        targets=[Target(theirs.name, at_least=1) for theirs in framework.theirs],
+    )
+
+
+async def _many_sessions(framework: Framework, settings: Settings) -> Section:
+    message = message_of(300)
+
+    def talking(candidate: type[Candidate]) -> Measure:
+        async def measure() -> float:
+            with data_directory() as directory:
+                async with candidate(directory) as store:
+
+                    async def talk(number: int) -> None:
+                        async with store.session(f"s{number}") as session:
+                            for _ in range(EACH):
+                                await session.append(message)
+
+                    start = perf_counter()
+                    await gather(talk(number) for number in range(CALLERS))
+                    return CALLERS * EACH / (perf_counter() - start)
+
+        return measure
+
+    return await compare(
+        f"{framework.name}: {CALLERS} sessions at once, {EACH} {framework.what} each",
+        "appends/s",
+        {candidate.name: talking(candidate) for candidate in framework.candidates},
+        rounds=settings.rounds,
+        ours=framework.ours.name,
+        targets=[Target(theirs.name, at_least=1) for theirs in framework.theirs],
+        note="Creating the sessions included.",
+    )
+
+
+async def _history(framework: Framework, settings: Settings) -> list[Section]:
+    length = framework.history(settings)
+    names = [candidate.name for candidate in framework.candidates]
+    ours = framework.ours.name
+    async with AsyncExitStack() as directories:
+        places = {name: directories.enter_context(data_directory()) for name in names}
+        async with AsyncExitStack() as stack:
+            measures: dict[str, Measure] = {}
+            for candidate in framework.candidates:
+                store = await stack.enter_async_context(candidate(places[candidate.name]))
+                session = await stack.enter_async_context(store.session("s"))
+                for _ in range(length):
+                    await session.append(message_of(300))
+                measures[candidate.name] = _newest(session, settings)
+            newest = await compare(
+                f"{framework.name}: the newest {NEWEST} of {length:,} {framework.what}",
+                "ms",
+                measures,
+                rounds=settings.rounds,
+                ours=framework.ours.name,
+                targets=[Target(theirs.name, at_most=1) for theirs in framework.theirs],
+            )
+        size = await compare(
+            f"{framework.name}: {length:,} {framework.what} on disk",
+            "MB",
+            {
+                **{name: _megabytes(place, "[!.]*") for name, place in places.items()},
+                f"{ours}, with the catalog": _megabytes(places[ours], "*"),
+            },
+            rounds=1,
+            ours=framework.ours.name,
+            targets=[Target(framework.theirs[0].name, at_most=framework.at_most_size)],
+            note="Once it is closed. The catalog is what listing and search need.",
+        )
+        return [newest, size]
+
+
+def _newest(session: Conversation, settings: Settings) -> Measure:
+    return reading(lambda: session.newest(NEWEST), NEWEST, settings.repetitions)
+
+
+def _megabytes(directory: Path, pattern: str) -> Measure:
+    async def measure() -> float:
+        return sum(path.stat().st_size for path in directory.glob(pattern)) / 1e6
+
+    return measure
+
+
+async def _listing(settings: Settings) -> Section:
+    async with AsyncExitStack() as stack:
+        measures: dict[str, Measure] = {}
+        for candidate in (ActorAdk, AdkSqlite, AdkDatabase):
+            store = candidate(stack.enter_context(data_directory()))
+            await stack.enter_async_context(store)
+            for number in range(settings.listed):
+                await store.create(f"session-{number}")
+            measures[candidate.name] = reading(
+                store.listed, settings.listed, settings.repetitions // 10
+            )
+        return await compare(
+            f"ADK: list_sessions, {settings.listed:,} of them",
+            "ms",
+            measures,
+            rounds=settings.rounds,
+            ours=ActorAdk.name,
+            targets=[Target(theirs.name, at_most=1) for theirs in (AdkSqlite, AdkDatabase)],
+        )

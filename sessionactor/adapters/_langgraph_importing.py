@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from anyio import to_thread
 
-from sessionactor.adapters._langgraph_rows import Typed
+from sessionactor.adapters._langgraph_messages import Typed
 from sessionactor.adapters._langgraph_writes import batch_of
 
 _PAGE: Final = 32

@@ -8,8 +8,11 @@ from typing import Any, Final, NamedTuple
 from weakref import ref
 
 from sessionactor import Row, Session, SessionNotFoundError, SessionRegistry
+from sessionactor.adapters import _langgraph_messages as chains
 from sessionactor.adapters import _langgraph_rows as rows
-from sessionactor.adapters._langgraph_rows import Base, Element, Held, Value
+from sessionactor.adapters._langgraph_bases import Bases
+from sessionactor.adapters._langgraph_messages import Element
+from sessionactor.adapters._langgraph_rows import Base, Value, Whole
 
 _PAGE: Final = 32
 
@@ -30,12 +33,14 @@ class Found(NamedTuple):
 class Reading:
     """What can be asked of a thread. Base of `Thread`."""
 
-    def __init__(self, registry: SessionRegistry, session_id: str, thread_id: str) -> None:
+    def __init__(
+        self, registry: SessionRegistry, session_id: str, thread_id: str, bases: Bases
+    ) -> None:
         self._registry = ref(registry)  # whose threads this is one of
         self.thread_id = thread_id
         self.session_id = session_id
         self._newest: dict[str, str | None] = {}
-        self._bases: dict[str, Base] = {}
+        self._bases = bases
 
     @property
     def session(self) -> Session:
@@ -107,11 +112,11 @@ class Reading:
         self, found: Found, versions: Mapping[str, Any], known: dict[int, Element]
     ) -> Base:
         message, db_id = found.message, found.row.db_id
-        cached = self._bases.get(message["namespace"])
+        cached = self._bases.get(self.thread_id, message["namespace"])
         if cached is not None and cached.checkpoint_id == message["id"]:
             return cached
         values: dict[str, Value] = {
-            channel: Held(db_id, (kind, data))
+            channel: Whole(db_id, (kind, data))
             for channel, (kind, data) in message["values"].items()
         }
         holders: dict[int, Row | None] = {}
@@ -122,26 +127,26 @@ class Reading:
             if row is None or channel not in row.message.get("values", {}):
                 raise self._lost(found, holder)
             kind, data = row.message["values"][channel]
-            values[channel] = Held(holder, (kind, data))
+            values[channel] = Whole(holder, (kind, data))
         for channel, runs in message["lists"].items():
             elements: list[Element] = []
-            for run in rows.settled_runs(db_id, runs):
+            for run in chains.settled_runs(db_id, runs):
                 elements += await self._run(found, channel, run, known)
             values[channel] = elements
         return Base(message["id"], dict(versions), values, message["since"])
 
     async def _run(
-        self, found: Found, channel: str, run: rows.Run, known: dict[int, Element]
+        self, found: Found, channel: str, run: chains.Run, known: dict[int, Element]
     ) -> list[Element]:
         first, last, _ = run
-        if (elements := rows.chain(run, known)) is None:
+        if (elements := chains.chain(run, known)) is None:
             speaker = rows.speaker_of(channel, found.message["namespace"])
             for row in await self.session.messages(
                 agent_id=speaker, after=first - 1, before=last + 1
             ):
-                if rows.kind_of(row.message) == rows.MESSAGE:
-                    known[row.db_id] = rows.element(row.db_id, row.message)
-            elements = rows.chain(run, known)
+                if rows.kind_of(row.message) == chains.MESSAGE:
+                    known[row.db_id] = chains.element(row.db_id, row.message)
+            elements = chains.chain(run, known)
         if elements is None:
             raise self._lost(found, first)
         return elements

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from sessionactor import Row
+from sessionactor.adapters import _langgraph_messages as chains
 from sessionactor.adapters import _langgraph_rows as rows
 
 Content: TypeAlias = Mapping[str, Any]
@@ -62,7 +63,7 @@ class Stored:
             for channel, holder in content.message["named"].items():
                 values.setdefault(holder, set()).add(channel)
             for runs in content.message["lists"].values():
-                for run in rows.settled_runs(content.db_id, runs):
+                for run in chains.settled_runs(content.db_id, runs):
                     needed.update(self._chain(run))
         remains = Remains()
         for db_id, row in self.rows.items():
@@ -83,14 +84,14 @@ class Stored:
             }
         return remains
 
-    def _chain(self, run: rows.Run) -> Iterable[int]:
+    def _chain(self, run: chains.Run) -> Iterable[int]:
         _, db_id, count = run
         for _ in range(count):
             yield db_id
             row = self.rows.get(db_id)
             if row is None:
                 return
-            db_id = rows.element(db_id, row.message).previous
+            db_id = chains.element(db_id, row.message).previous
 
 
 def place(row: Row) -> tuple[str, str]:

@@ -11,21 +11,23 @@ will be. *Writes* rows are what tasks wrote after a checkpoint.
 from __future__ import annotations
 
 import json
-import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 
-Typed: TypeAlias = tuple[str, bytes]
-"""A value as the framework's serializer writes it."""
-Dump: TypeAlias = Callable[[Any], Typed]
-Message: TypeAlias = dict[str, Any]
-Run: TypeAlias = list[int]
-"""Messages of a chain: the first row, the last, and how many they are."""
+from sessionactor.adapters._langgraph_messages import (
+    Dump,
+    Element,
+    Message,
+    Run,
+    Typed,
+    chained,
+    is_conversation,
+    runs_of,
+)
 
 CHECKPOINT: Final = "checkpoint"
 REVISED: Final = "revised"
@@ -33,35 +35,22 @@ REVISED: Final = "revised"
 VALUES: Final = "values"
 """What is left of a removed checkpoint: values that others name."""
 WRITES: Final = "writes"
-MESSAGE: Final = "message"
 NAMESPACE: Final = "namespace"
 """That there is such a namespace: to know that there is none takes no search."""
 
 SMALL_BYTES: Final = 64
 """A value so small is stored again rather than named."""
 CHAPTER_CHECKPOINTS: Final = 16
-_MAX_RUNS: Final = 32
-"""A list of more pieces is stored anew."""
-_PLAIN: Final = frozenset({"msgpack", "json", "null", "bytes", "bytearray"})
-"""Serialized so, a value may be stored readable as well; others are encrypted, perhaps."""
 
 
-class Element(NamedTuple):
-    """A message of a list; a negative row is counted from the checkpoint's own on."""
-
-    row: int
-    previous: int
-    data: Typed
-
-
-class Held(NamedTuple):
-    """A channel's value, and the row that has it."""
+class Whole(NamedTuple):
+    """A channel's value that is stored in one piece, and the row that has it."""
 
     row: int
     data: Typed
 
 
-Value: TypeAlias = Held | list[Element]
+Value: TypeAlias = Whole | list[Element]
 
 
 @dataclass(slots=True)
@@ -79,7 +68,7 @@ class Base:
         return sum(
             len(one.data[1])
             for value in self.values.values()
-            for one in ([value] if isinstance(value, Held) else value)
+            for one in ([value] if isinstance(value, Whole) else value)
         )
 
 
@@ -101,13 +90,15 @@ class Draft:
             return row if row > 0 else db_id - row
 
         for channel, value in self.base.values.items():
-            if isinstance(value, Held):
+            if isinstance(value, Whole):
                 self.base.values[channel] = value._replace(row=settled(value.row))
             elif any(one.row <= 0 for one in value):
                 self.base.values[channel] = [
                     one
                     if one.row > 0
-                    else Element(settled(one.row), one.previous and settled(one.previous), one.data)
+                    else one._replace(
+                        row=settled(one.row), previous=one.previous and settled(one.previous)
+                    )
                     for one in value
                 ]
         return self.base
@@ -178,7 +169,7 @@ def draft(
         "metadata": list(dump(metadata)),
         "since": 0 if opens else since,
         # Never the same row twice: one that was removed is not taken for stored.
-        "nonce": secrets.token_bytes(8),
+        "nonce": random.getrandbits(63),
     }
     if isinstance(run_id := metadata.get("run_id"), str):
         row["run_id"] = run_id
@@ -191,19 +182,19 @@ def draft(
     offset = 0
     for channel, value in checkpoint["channel_values"].items():
         old = known.get(channel)
-        if _is_conversation(value):
+        if is_conversation(value):
             before = old if isinstance(old, list) else []
             if channel in same and len(before) == len(value):
                 elements = before
             else:
-                elements, rows = _chained(before, value, offset, dump)
+                elements, rows = chained(before, value, offset, dump)
                 offset += len(rows)
                 if rows:
                     made.messages.append((speaker_of(channel, namespace), rows))
             made.base.values[channel] = elements
-            lists[channel] = _runs(elements)
+            lists[channel] = runs_of(elements)
             continue
-        if isinstance(old, Held) and channel in same:
+        if isinstance(old, Whole) and channel in same:
             if len(old.data[1]) > SMALL_BYTES:
                 named[channel] = old.row
                 made.base.values[channel] = old
@@ -212,125 +203,6 @@ def draft(
         else:
             data = dump(value)
         held[channel] = list(data)
-        made.base.values[channel] = Held(0, data)
+        made.base.values[channel] = Whole(0, data)
     row.update(values=held, named=named, lists=lists)
     return made
-
-
-def _chained(
-    before: Sequence[Element], messages: Sequence[Any], offset: int, dump: Dump
-) -> tuple[list[Element], list[Message]]:
-    """The list's elements, and the rows of those that were not in it before."""
-    dumped = [dump(message) for message in messages]
-    if len(list(_breaks(before))) >= _MAX_RUNS:
-        before = []
-    shared = 0
-    for old, new in zip(before, dumped, strict=False):
-        if old.data != new:
-            break
-        shared += 1
-    kept = 0
-    for old, new in zip(reversed(before[shared:]), reversed(dumped[shared:]), strict=False):
-        if old.data != new:
-            break
-        kept += 1
-    stop = len(messages) - kept
-    previous = before[shared - 1].row if shared else 0
-    elements = list(before[:shared])
-    rows: list[Message] = []
-    for message, data in zip(messages[shared:stop], dumped[shared:stop], strict=True):
-        own = -(offset + len(rows) + 1)
-        elements.append(Element(own, previous, data))
-        # Counted from the message's own row, the one before it is the one above it.
-        rows.append(_message_row(message, -1 if previous < 0 else previous, data))
-        previous = own
-    elements += before[len(before) - kept :]
-    return elements, rows
-
-
-def _message_row(message: Any, previous: int, data: Typed) -> Message:
-    row: Message = {"langgraph": MESSAGE, "previous": previous, "value": list(data)}
-    if isinstance(message, BaseMessage):
-        role, content, name = message.type, message.content, message.name
-        calls = getattr(message, "tool_calls", None) or ()
-    else:
-        role, content, name, calls = message["role"], message["content"], message.get("name"), ()
-    row["role"] = role
-    if data[0] in _PLAIN:
-        row["content"] = _text_of(content)
-        if isinstance(name, str):
-            row["name"] = name
-        if calls:
-            row["tool_calls"] = [
-                {
-                    "name": str(call.get("name")),
-                    "args": json.dumps(call.get("args"), default=str, ensure_ascii=False),
-                }
-                for call in calls
-            ]
-    return row
-
-
-def _text_of(content: Any) -> str:
-    """The text of a message's content, without what else is in it."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else ()
-    texts = (part.get("text") if isinstance(part, dict) else part for part in parts)
-    return "\n".join(text for text in texts if isinstance(text, str))
-
-
-def _is_conversation(value: object) -> bool:
-    return type(value) is list and bool(value) and all(map(_is_message, value))
-
-
-def _is_message(value: object) -> bool:
-    return isinstance(value, BaseMessage) or (
-        type(value) is dict and isinstance(value.get("role"), str) and "content" in value
-    )
-
-
-def _breaks(elements: Sequence[Element]) -> Iterator[int]:
-    """Where the elements do not follow from each other: where runs begin."""
-    last = None
-    for index, one in enumerate(elements):
-        if one.previous != last:
-            yield index
-        last = one.row
-
-
-def _runs(elements: Sequence[Element]) -> list[Run]:
-    starts = [*_breaks(elements), len(elements)]
-    return [
-        [elements[start].row, elements[stop - 1].row, stop - start]
-        for start, stop in pairwise(starts)
-    ]
-
-
-def element(db_id: int, message: Mapping[str, Any]) -> Element:
-    """A message row as the element that it is."""
-    previous = message["previous"]
-    kind, data = message["value"]
-    return Element(db_id, db_id - 1 if previous < 0 else previous, (kind, data))
-
-
-def chain(run: Run, known: Mapping[int, Element]) -> list[Element] | None:
-    """The messages of a run, if all of them are known."""
-    _, row, count = run
-    elements: list[Element] = []
-    while len(elements) < count:
-        one = known.get(row)
-        if one is None:
-            return None
-        elements.append(one)
-        row = one.previous
-    elements.reverse()
-    return elements
-
-
-def settled_runs(db_id: int, runs: Iterable[Run]) -> list[Run]:
-    """The runs of a checkpoint's row, with the rows that they have."""
-    return [
-        [db_id - first if first < 0 else first, db_id - last if last < 0 else last, count]
-        for first, last, count in runs
-    ]

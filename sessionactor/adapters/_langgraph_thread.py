@@ -16,12 +16,13 @@ from sessionactor import (
     StaleRevisionError,
 )
 from sessionactor.adapters import _langgraph_rows as rows
+from sessionactor.adapters._langgraph_bases import Bases
+from sessionactor.adapters._langgraph_messages import Dump, Typed
 from sessionactor.adapters._langgraph_reading import Reading
-from sessionactor.adapters._langgraph_rows import Base, Dump, Typed
+from sessionactor.adapters._langgraph_rows import Base
 
 _T = TypeVar("_T")
 
-_KEPT_BASE_BYTES: Final = 2 << 20
 _KEPT_EARLY: Final = 256
 
 
@@ -33,8 +34,10 @@ class Thread(Reading):
     put on, and a put never names rows that were removed before it.
     """
 
-    def __init__(self, registry: SessionRegistry, session_id: str, thread_id: str) -> None:
-        super().__init__(registry, session_id, thread_id)
+    def __init__(
+        self, registry: SessionRegistry, session_id: str, thread_id: str, bases: Bases
+    ) -> None:
+        super().__init__(registry, session_id, thread_id, bases)
         self._started = False
         self._marked = False
         self._changes = 0
@@ -57,15 +60,14 @@ class Thread(Reading):
             made = rows.draft(namespace, parent, checkpoint, metadata, base, dump)
             self._changes += 1
             self._newest[namespace] = checkpoint["id"]
-            if early := self._early.pop(place, None):
+            if early := self._early.get(place):
                 made.row["early"] = early
             try:
                 db_id = await self._store(made, namespace, rows.key_of(*place))
             except IdempotencyError:
                 db_id = await self._revise(made, place)
-            base = made.stored_as(db_id)
-            if base.size() <= _KEPT_BASE_BYTES:
-                self._bases[namespace] = base
+            self._early.pop(place, None)
+            self._bases.put(self.thread_id, namespace, made.stored_as(db_id))
 
         try:
             await self._created(write)
@@ -133,7 +135,7 @@ class Thread(Reading):
     async def _base_of(
         self, namespace: str, parent: str | None, load: Callable[[Typed], Any]
     ) -> Base | None:
-        cached = self._bases.get(namespace)
+        cached = self._bases.get(self.thread_id, namespace)
         if parent is None or (cached is not None and cached.checkpoint_id == parent):
             return None if parent is None else cached
         found = await self.get(namespace, parent)
@@ -189,4 +191,4 @@ class Thread(Reading):
         self._changes += 1
         self._started = self._marked = False
         self._newest.clear()
-        self._bases.clear()
+        self._bases.forget(self.thread_id)

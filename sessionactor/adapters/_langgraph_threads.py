@@ -11,10 +11,11 @@ from typing import Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from sessionactor import Row, SessionNotFoundError, SessionRegistry, StaleRevisionError
+from sessionactor.adapters._langgraph_bases import Bases
 from sessionactor.adapters._langgraph_retention import Stored
 from sessionactor.adapters._langgraph_thread import Thread
 
-_KEPT_THREADS: Final = 64
+_KEPT_THREADS: Final = 4096
 _MAX_CHARACTERS: Final = 200
 _HASH_HEX: Final = 32
 _CUT: Final = re.compile(rf".*~[0-9a-f]{{{_HASH_HEX}}}", re.DOTALL)
@@ -35,12 +36,14 @@ class Threads:
     def __init__(self) -> None:
         self._used: WeakValueDictionary[str, Thread] = WeakValueDictionary()
         self._recent: OrderedDict[str, Thread] = OrderedDict()
+        self._bases = Bases()
 
     def get(self, registry: SessionRegistry, thread_id: str) -> Thread:
         """The thread of that id; whether it exists is another question."""
         thread = self._used.get(thread_id)
         if thread is None:
-            thread = self._used[thread_id] = Thread(registry, session_id_of(thread_id), thread_id)
+            thread = Thread(registry, session_id_of(thread_id), thread_id, self._bases)
+            self._used[thread_id] = thread
         self._recent[thread_id] = thread
         self._recent.move_to_end(thread_id)
         if len(self._recent) > _KEPT_THREADS:
@@ -87,24 +90,19 @@ async def _thread_id_of(registry: SessionRegistry, session_id: str) -> str:
     return session_id
 
 
-async def retain(thread: Thread, choose: Callable[[Stored], Iterable[Row]]) -> bool:
-    """Remove all but the chosen checkpoints, at once; whether anything went.
+async def retain(thread: Thread, choose: Callable[[Stored], Iterable[Row]]) -> None:
+    """Remove all but the chosen checkpoints, at once, and give the space back to the disk.
 
-    What others that stay need of them stays too, and the space goes back to the disk. A thread
-    of which nothing is chosen is deleted.
+    What the others need of them stays. So does what is put meanwhile.
     """
     while True:
         try:
             revision = await thread.session.revision()
             stored = Stored(await thread.session.messages())
-            kept = list(choose(stored))
-            remains = stored.remains(kept)
+            remains = stored.remains(choose(stored))
             if not remains.removed and not remains.changed:
-                return False
+                return
             thread.forget()
-            if not kept:
-                await thread.registry.delete(thread.session_id)
-                return True
             async with thread.session.batch(expected_revision=revision) as batch:
                 batch.remove(remains.removed)
                 for db_id, message in remains.changed.items():
@@ -113,5 +111,5 @@ async def retain(thread: Thread, choose: Callable[[Stored], Iterable[Row]]) -> b
         except StaleRevisionError:
             continue
         except SessionNotFoundError:
-            return False
-        return True
+            return
+        return

@@ -7,7 +7,7 @@ from typing import Any
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP, writes_sort_key
 
-from sessionactor.adapters._langgraph_rows import Dump, Message, Typed
+from sessionactor.adapters._langgraph_messages import Dump, Message, Typed
 
 
 def batch_of(task_id: str, task_path: str, writes: Iterable[tuple[int, str, Typed]]) -> Message:

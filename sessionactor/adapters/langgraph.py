@@ -26,13 +26,14 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from sessionactor.adapters import _langgraph_rows as rows
 from sessionactor.adapters._holding import Held, Where
 from sessionactor.adapters._langgraph_calling import Synchronous
 from sessionactor.adapters._langgraph_importing import ForeignFile
+from sessionactor.adapters._langgraph_messages import Element, joined
 from sessionactor.adapters._langgraph_reading import Found
-from sessionactor.adapters._langgraph_rows import Element
 from sessionactor.adapters._langgraph_thread import Thread
 from sessionactor.adapters._langgraph_threads import all_threads, retain, session_id_of, threads_of
 from sessionactor.adapters._langgraph_writes import batch_of, indexed, pending
@@ -149,8 +150,8 @@ class ActorSaver(Held, Synchronous):
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Remove the checkpoints of these runs, and what was written after them, everywhere.
 
-        It looks at all checkpoints of all threads. As in any saver, a `DeltaChannel` of a
-        thread that goes on may need what one of its runs wrote.
+        It looks at all checkpoints of all threads. A thread that loses all of them stays, empty.
+        As in any saver, a `DeltaChannel` may need what one of the runs wrote.
         """
         gone = set(map(str, run_ids))
         if not gone:
@@ -260,6 +261,12 @@ class ActorSaver(Held, Synchronous):
         async for thread_id in all_threads(await self._holding.registry()):
             yield thread_id
 
+    def _messages(self, elements: Sequence[Element]) -> Any:
+        array = joined(elements) if type(self.serde) is JsonPlusSerializer else None
+        if array is not None:
+            return self.serde.loads_typed(array)
+        return [self.serde.loads_typed(one.data) for one in elements]
+
     def _metadata(self, found: Found) -> CheckpointMetadata:
         return cast(CheckpointMetadata, self.serde.loads_typed(tuple(found.message["metadata"])))
 
@@ -273,9 +280,7 @@ class ActorSaver(Held, Synchronous):
         if base is None:
             return None
         checkpoint["channel_values"] = {
-            channel: load(value.data)
-            if isinstance(value, rows.Held)
-            else [load(one.data) for one in value]
+            channel: load(value.data) if isinstance(value, rows.Whole) else self._messages(value)
             for channel, value in base.values.items()
         }
         namespace, parent = message["namespace"], message["parent"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import sqlite3
 import subprocess
@@ -83,6 +84,57 @@ async def test_a_restarted_saver_goes_on_with_the_chain_of_messages(tmp_path: Pa
             config = thread("t") if newest is None else newest.config
             await put(saver, config, {"messages": [said(number) for number in range(step)]})
     assert (await kinds(tmp_path, "t")).count("message") == 4
+
+
+async def test_a_message_that_a_node_changes_in_place_is_stored_as_it_is_now(
+    saver: ActorSaver,
+) -> None:
+    message = AIMessage("draft", id="1", additional_kwargs={"votes": [1]})
+    odd = HumanMessage("odd", id="2", additional_kwargs={"set": {1, 2}})
+    plain = {"role": "user", "content": "draft"}
+    config = thread("t")
+    expected = []
+    for step in range(4):
+        message.additional_kwargs["votes"].append(step)
+        odd.additional_kwargs["set"].add(step)
+        plain["content"] = f"draft {step}"
+        if step > 1:
+            message.content = f"draft {step}"
+        messages = [said(0), message, odd, plain]
+        config = await put(saver, config, {"messages": messages})
+        expected.append(copy.deepcopy(messages))
+    found = await listed(saver, thread("t"))
+    assert [one.checkpoint["channel_values"]["messages"] for one in reversed(found)] == expected
+
+
+async def test_a_list_that_grows_at_its_beginning_is_stored_anew_now_and_then(
+    tmp_path: Path,
+) -> None:
+    lists = [[said(number) for number in range(length, 0, -1)] for length in range(1, 71)]
+    async with ActorSaver(tmp_path) as saver:
+        config = thread("t")
+        for messages in lists:
+            config = await put(saver, config, {"messages": messages})
+        found = await listed(saver, thread("t"))
+        assert [one.checkpoint["channel_values"]["messages"] for one in reversed(found)] == lists
+    assert (await kinds(tmp_path, "t")).count("message") < 3 * 70
+
+
+async def test_what_memory_has_no_room_for_is_read_from_the_file(
+    saver: ActorSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessionactor.adapters._langgraph_bases.MAX_BYTES", 20_000)
+    configs = {name: thread(name) for name in "abcd"}
+    for step in range(1, 20):
+        for name in configs:
+            messages = [said(number, f"{name} {number} {'x' * 300}") for number in range(step)]
+            configs[name] = await put(saver, configs[name], {"messages": messages})
+    for name, config in configs.items():
+        found = await saver.aget_tuple(config)
+        assert found is not None
+        assert [one.content[:1] for one in found.checkpoint["channel_values"]["messages"]] == [
+            name
+        ] * 19
 
 
 class Listings:
@@ -187,9 +239,16 @@ async def test_a_special_write_replaces_the_one_before_it(saver: ActorSaver) -> 
     for value in ("first", "second"):
         await saver.aput_writes(config, [("__resume__", value)], "task")
         await saver.aput_writes(config, [("channel", value)], "task")
-    found = await saver.aget_tuple(config)
-    assert found is not None
-    assert found.pending_writes == [("task", "__resume__", "second"), ("task", "channel", "first")]
+    for found in (
+        await saver.aget_tuple(config),
+        await saver.aget_tuple(thread("t")),
+        *await listed(saver, thread("t")),
+    ):
+        assert found is not None
+        assert found.pending_writes == [
+            ("task", "__resume__", "second"),
+            ("task", "channel", "first"),
+        ]
 
 
 async def test_a_checkpoint_that_is_put_again_is_replaced_where_it_is(saver: ActorSaver) -> None:
@@ -243,8 +302,13 @@ async def test_removing_a_run_keeps_what_other_runs_still_need(saver: ActorSaver
 async def test_pruning_keeps_the_newest_and_gives_the_space_back(tmp_path: Path) -> None:
     async with ActorSaver(tmp_path) as saver:
         await grow(saver, "t", 100, "word " * 200)
+    (path,) = tmp_path.glob("t_*.db")
+    size = path.stat().st_size
+    async with ActorSaver(tmp_path) as saver:
+        await saver.aprune(["t"])
+    assert path.stat().st_size < 0.7 * size
+    async with ActorSaver(tmp_path) as saver:
         newest = await saver.aget_tuple(thread("t"))
-        (path,) = tmp_path.glob("t_*.db")
         await saver.aprune(["t", "nothing"])
         assert await listed(saver, thread("t")) == [newest]
         assert newest is not None
@@ -254,6 +318,53 @@ async def test_pruning_keeps_the_newest_and_gives_the_space_back(tmp_path: Path)
             await saver.aprune(["t"], strategy="keep_some")
         await saver.aprune(["t"], strategy="delete")
         assert not path.exists()
+
+
+async def test_what_goes_on_from_a_removed_checkpoint_names_nothing_that_is_gone(
+    tmp_path: Path,
+) -> None:
+    """Whenever it is removed: in the middle of the put, too, while its values are read."""
+    names = [f"thread {turns}" for turns in range(40)]
+    configs = {}
+    async with SessionRegistry(tmp_path) as registry:
+        for name in names:
+            for run in ("gone", "kept"):
+                messages = [said(number, f"{run} {number}") for number in range(3)]
+                config = await put(
+                    ActorSaver(registry), thread(name), {"messages": messages}, run_id=run
+                )
+                configs.setdefault(name, config)
+
+    async def go_on(saver: ActorSaver, name: str) -> None:
+        messages = [*(said(number, f"gone {number}") for number in range(3)), said(3)]
+        await put(saver, configs[name], {"messages": messages}, run_id="new")
+
+    async with SessionRegistry(tmp_path) as registry:
+        saver = ActorSaver(registry)
+        for turns, name in enumerate(names):
+            await registry.start(name)
+            going_on = asyncio.ensure_future(go_on(saver, name))
+            for _ in range(turns % 20):
+                await asyncio.sleep(0)
+            await saver.aprune([name])
+            await going_on
+    async with ActorSaver(tmp_path) as saver:
+        for name in names:
+            found = await listed(saver, thread(name))
+            runs = [one.metadata["run_id"] for one in found]
+            assert runs in (["new", "kept"], ["new"])
+            assert len(found[0].checkpoint["channel_values"]["messages"]) == 4
+
+
+async def test_what_was_remembered_of_a_removed_checkpoint_is_forgotten(tmp_path: Path) -> None:
+    async with ActorSaver(tmp_path) as saver:
+        await put(saver, thread("t"), {"messages": [said(9)]}, run_id="kept")
+        gone = await put(saver, thread("t"), {"messages": [said(0)]}, run_id="gone")
+        await saver.adelete_for_runs(["gone"])
+        await put(saver, gone, {"messages": [said(0), said(1)]}, run_id="new")
+    async with ActorSaver(tmp_path) as saver:
+        newest, _ = await listed(saver, thread("t"))
+        assert newest.checkpoint["channel_values"]["messages"] == [said(0), said(1)]
 
 
 async def test_a_put_beside_pruning_names_nothing_that_is_gone(saver: ActorSaver) -> None:
@@ -428,12 +539,26 @@ async def test_a_value_that_is_too_large_is_refused_whole(tmp_path: Path) -> Non
 async def test_a_thread_that_other_hands_deleted_begins_again(tmp_path: Path) -> None:
     async with SessionRegistry(tmp_path) as registry:
         saver = ActorSaver(registry)
-        config = await grow(saver, "t", 3)
+        config = await put(saver, thread("t"), {"messages": [said(0)]})
         await registry.delete("t")
         assert await saver.aget_tuple(thread("t")) is None
         await put(saver, config, {"messages": [said(0), said(1)]})
+    async with ActorSaver(tmp_path) as saver:
         (one,) = await listed(saver, thread("t"))
         assert one.checkpoint["channel_values"]["messages"] == [said(0), said(1)]
+
+
+async def test_a_chapter_begins_with_the_input_of_a_turn_and_is_never_long(
+    tmp_path: Path,
+) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        saver = ActorSaver(registry)
+        config = await grow(saver, "long", 100)
+        page = await registry.session("long").messages_from_latest_checkpoint()
+        assert len(page.rows) <= 3 * 16
+        await put(saver, config, {"messages": [said(0, "asked")]}, source="input")
+        page = await registry.session("long").messages_from_latest_checkpoint()
+        assert [row.message["role"] for row in page.rows] == ["checkpoint", "human"]
 
 
 def asking() -> Any:

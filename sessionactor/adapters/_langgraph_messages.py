@@ -1,0 +1,208 @@
+"""Lists of messages in rows: a chain, in which each message names the one before it.
+
+Pure functions, no I/O.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from langchain_core.messages import BaseMessage
+
+Typed: TypeAlias = tuple[str, bytes]
+"""A value as the framework's serializer writes it."""
+Dump: TypeAlias = Callable[[Any], Typed]
+Message: TypeAlias = dict[str, Any]
+Run: TypeAlias = list[int]
+"""Messages of a chain: the first row, the last, and how many they are."""
+
+MESSAGE: Final = "message"
+_MAX_RUNS: Final = 32
+"""A list of more pieces is stored anew."""
+_PLAIN: Final = frozenset({"msgpack", "json", "null", "bytes", "bytearray"})
+"""Serialized so, a value may be stored readable as well; others are encrypted, perhaps."""
+_ARRAY_32: Final = b"\xdd"
+_SCALARS: Final = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+class Element(NamedTuple):
+    """A message of a list; a negative row is counted from the checkpoint's own on."""
+
+    row: int
+    previous: int
+    data: Typed
+    state: Any = None
+    """What the message was when it was serialized, if that can be compared: see `_state`."""
+
+
+def chained(
+    before: Sequence[Element], messages: Sequence[Any], offset: int, dump: Dump
+) -> tuple[list[Element], list[Message]]:
+    """The list's elements, and the rows of those that were not in it before."""
+    if len(list(_breaks(before))) >= _MAX_RUNS:
+        before = []
+    elements: list[Element] = []
+    for old, message in zip(before, messages, strict=False):
+        if (same := _unchanged(old, message, dump)) is None:
+            break
+        elements.append(same)
+    shared = len(elements)
+    dumped = [dump(message) for message in messages[shared:]]
+    kept = 0
+    for old, new in zip(reversed(before[shared:]), reversed(dumped), strict=False):
+        if old.data != new:
+            break
+        kept += 1
+    stop = len(dumped) - kept
+    previous = elements[-1].row if elements else 0
+    rows: list[Message] = []
+    for message, data in zip(messages[shared:], dumped[:stop], strict=False):
+        own = -(offset + len(rows) + 1)
+        elements.append(Element(own, previous, data, _kept(message)))
+        # Counted from the message's own row, the one before it is the one above it.
+        rows.append(_message_row(message, -1 if previous < 0 else previous, data))
+        previous = own
+    elements += before[len(before) - kept :]
+    return elements, rows
+
+
+def _unchanged(old: Element, message: Any, dump: Dump) -> Element | None:
+    """The element of a message, if it is what it was: comparing it is quicker than serializing."""
+    if old.state is not None and old.state == _state(message):
+        return old
+    if dump(message) != old.data:
+        return None
+    return old._replace(state=_kept(message))
+
+
+def _state(message: Any) -> Any:
+    """What a message is made of."""
+    if isinstance(message, BaseMessage):
+        return type(message), message.__dict__, message.__pydantic_extra__
+    return message
+
+
+def _kept(message: Any) -> Any:
+    """A copy of its state; `None` where something in it cannot be compared."""
+    try:
+        if isinstance(message, BaseMessage):
+            return type(message), *map(_copied, (message.__dict__, message.__pydantic_extra__))
+        return _copied(message)
+    except TypeError:
+        return None
+
+
+def _copied(value: Any) -> Any:
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is dict:
+        return {_copied(key): _copied(item) for key, item in value.items()}
+    if kind is list:
+        return [_copied(item) for item in value]
+    raise TypeError(f"a {kind.__name__} may be equal to another one and yet be stored otherwise")
+
+
+def _message_row(message: Any, previous: int, data: Typed) -> Message:
+    row: Message = {"langgraph": MESSAGE, "previous": previous, "value": list(data)}
+    if isinstance(message, BaseMessage):
+        role, content, name = message.type, message.content, message.name
+        calls = getattr(message, "tool_calls", None) or ()
+    else:
+        role, content, name, calls = message["role"], message["content"], message.get("name"), ()
+    row["role"] = role
+    if data[0] in _PLAIN:
+        row["content"] = _text_of(content)
+        if isinstance(name, str):
+            row["name"] = name
+        if calls:
+            row["tool_calls"] = [
+                {
+                    "name": str(call.get("name")),
+                    "args": json.dumps(call.get("args"), default=str, ensure_ascii=False),
+                }
+                for call in calls
+            ]
+    return row
+
+
+def _text_of(content: Any) -> str:
+    """The text of a message's content, without what else is in it."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else ()
+    texts = (part.get("text") if isinstance(part, dict) else part for part in parts)
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def is_conversation(value: object) -> bool:
+    """Whether it is a list of messages, and of nothing else."""
+    return type(value) is list and bool(value) and all(map(_is_message, value))
+
+
+def _is_message(value: object) -> bool:
+    return isinstance(value, BaseMessage) or (
+        type(value) is dict and isinstance(value.get("role"), str) and "content" in value
+    )
+
+
+def _breaks(elements: Sequence[Element]) -> Iterator[int]:
+    """Where the elements do not follow from each other: where runs begin."""
+    last = None
+    for index, one in enumerate(elements):
+        if one.previous != last:
+            yield index
+        last = one.row
+
+
+def runs_of(elements: Sequence[Element]) -> list[Run]:
+    """Of which runs a list is made."""
+    starts = [*_breaks(elements), len(elements)]
+    return [
+        [elements[start].row, elements[stop - 1].row, stop - start]
+        for start, stop in pairwise(starts)
+    ]
+
+
+def element(db_id: int, message: Mapping[str, Any]) -> Element:
+    """A message row as the element that it is."""
+    previous = message["previous"]
+    kind, data = message["value"]
+    return Element(db_id, db_id - 1 if previous < 0 else previous, (kind, data))
+
+
+def joined(elements: Sequence[Element]) -> Typed | None:
+    """The list as one MessagePack array, if that is how all of its messages are serialized.
+
+    It is read more quickly than each message by itself.
+    """
+    if any(one.data[0] != "msgpack" for one in elements):
+        return None
+    return "msgpack", b"".join(
+        (_ARRAY_32, len(elements).to_bytes(4, "big"), *(one.data[1] for one in elements))
+    )
+
+
+def chain(run: Run, known: Mapping[int, Element]) -> list[Element] | None:
+    """The messages of a run, if all of them are known."""
+    _, row, count = run
+    elements: list[Element] = []
+    while len(elements) < count:
+        one = known.get(row)
+        if one is None:
+            return None
+        elements.append(one)
+        row = one.previous
+    elements.reverse()
+    return elements
+
+
+def settled_runs(db_id: int, runs: Iterable[Run]) -> list[Run]:
+    """The runs of a checkpoint's row, with the rows that they have."""
+    return [
+        [db_id - first if first < 0 else first, db_id - last if last < 0 else last, count]
+        for first, last, count in runs
+    ]

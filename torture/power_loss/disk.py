@@ -273,20 +273,32 @@ class Disk:
     def losses(self, chance: Random) -> Iterable[Loss]:
         """Losses of power after `since`, without end: at moments that matter more often."""
         times = list(range(self.since, len(self.notes) + 1))
-        weights = [self._weight(time) for time in times]
+        mixed, plain = self._mixable(times), [self._weight(time) for time in times]
         kinds: list[tuple[Names, Contents]] = [("none", "none"), ("all", "all")]
         kinds += [("all", "none"), ("none", "all"), ("ordered", "ordered"), ("any", "all")]
         kinds += [("any", "sectors"), ("ordered", "pages"), ("all", "sectors"), ("any", "none")]
         for number in count():
             names, contents = kinds[number % len(kinds)]
-            (at,) = chance.choices(times, weights)
+            (at,) = chance.choices(times, mixed if names in ("any", "ordered") else plain)
             yield Loss(number, at, names, contents, chance.random() < 0.3, f"{chance.random()}")
 
-    def _weight(self, time: int) -> int:
-        """Names change rarely, and syncs and answers are what promises hang on."""
+    def _weight(self, time: int) -> float:
+        """Answers and syncs are what promises hang on."""
         before = self.notes[time - 1].what if time else "m"
         after = self.notes[time].what if time < len(self.notes) else "s"
-        return 1 + 12 * (before in "lru") + 4 * (before in "dm") + 4 * (after == "s")
+        return 1 + 6 * (before == "m") + 4 * (before in "lrusd") + 4 * (after == "s")
+
+    def _mixable(self, times: Sequence[int]) -> list[float]:
+        """There is something to mix where several names changed since they were synced."""
+        waiting: dict[int, float] = defaultdict(float)
+        for directory in self._directories.values():
+            steps = {step.time for step in directory.steps}
+            unsynced = 0
+            for time in range(1, len(self.notes) + 1):
+                unsynced = 0 if time in directory.syncs else unsynced + (time in steps)
+                if time in steps and unsynced > 1:
+                    waiting[time] += 10 * (unsynced - 1)
+        return [0.1 * self._weight(time) + waiting[time] for time in times]
 
     def after(self, loss: Loss) -> Left:
         """What there is after a loss of power, by relative path."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from sessionactor import _disk as disk
 from sessionactor import _files as files
 from sessionactor import _loading as loading
 from sessionactor import _opening as opening
+from sessionactor import _schema as schema
 from sessionactor import _sql as sql
 from sessionactor._catalog import Catalog
 from sessionactor._catalog_writing import Writing
@@ -52,14 +54,36 @@ def _write_unsynced(_: Any, image: bytes, draft: Path) -> None:
     draft.write_bytes(image)
 
 
-def _seal_unsynced(real: Any, draft: Path) -> None:
-    with patch.object(os, "fsync", _ignoring):
-        real(draft)
+def _seal_unsynced(_: Any, draft: Path) -> None:
+    with open(draft, "r+b") as file:
+        file.seek(schema.WAL_MARK_AT)
+        file.write(schema.WAL_MARK)
 
 
-def _without_directory_sync(real: Any, *given: Any) -> Any:
-    with patch.object(files, "sync_directory", _ignoring):
-        return real(*given)
+_syncs = threading.local()
+"""Whether this thread does what it should sync, and does not."""
+
+
+def _without_directory_sync(name: str) -> Mutation:
+    """A fault of that function: it does not sync the directory."""
+
+    def without(real: Any, *given: Any) -> Any:
+        _syncs.are_left_out = True
+        try:
+            return real(*given)
+        finally:
+            _syncs.are_left_out = False
+
+    def sync(real: Any, path: Path) -> None:
+        if not getattr(_syncs, "are_left_out", False):
+            real(path)
+
+    @contextmanager
+    def planted() -> Iterator[None]:
+        with _replacing(files, name, without)(), _replacing(files, "sync_directory", sync)():
+            yield
+
+    return planted
 
 
 def _make_unsynced(_: Any, path: Path) -> None:
@@ -104,11 +128,14 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     "commits are not synced": _replacing(opening, "_prepare", _prepare_synced_rarely),
     "a new image is not synced": _replacing(files, "write", _write_unsynced),
     "a copy is not synced": _replacing(files, "seal", _seal_unsynced),
-    "a creation is not synced": _replacing(files, "create", _without_directory_sync),
-    "a removal is not synced": _replacing(files, "remove", _without_directory_sync),
-    "a renaming is not synced": _replacing(files, "move", _without_directory_sync),
+    "a creation is not synced": _without_directory_sync("create"),
+    "a removal is not synced": _without_directory_sync("remove"),
+    "a renaming is not synced": _without_directory_sync("move"),
     "a new directory is not synced": _replacing(disk, "make_directory", _make_unsynced),
     "a file is made in its place": _replacing(files, "create", _create_visible),
+    "orphans may come back": _without_directory_sync("remove_orphans"),
+    "logs are removed unread": _replacing(files, "_tidy", _ignoring),
+    "creating does not wait for the catalog": _replacing(Catalog, "forgotten", _not_waiting),
     "a group is two transactions": _replacing(sql, "_insert", _insert_in_two),
     "the highest id is forgotten": _replacing(loading, "load", _load_without_high_water),
     "the catalog is synced rarely": _replacing(

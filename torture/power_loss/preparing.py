@@ -6,8 +6,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 from sessionactor import Session, SessionRegistry
 from sessionactor._codec import encode
@@ -30,17 +29,40 @@ Prepared = tuple[Known, State]
 """Of a session; nobody opened it where it is now."""
 
 
-async def prepare(directory: Path, elsewhere: Path, chance: Random) -> dict[str, Prepared]:
-    """Make a directory of sessions, perhaps; what is to be found in it."""
-    if chance.random() < 0.2:
+class Life(NamedTuple):
+    """What kind of life a victim has: where it begins, and with what."""
+
+    finds: str
+    """A directory, unless it is empty: perhaps with a file of version `1`, a session that was
+    left behind `open`, logs without a session (`orphans`)."""
+    first: tuple[str, ...] = ()
+    """What it does first: `delete`s the session left behind, or `create`s one."""
+    often: str | None = None
+    """A step that it does more often."""
+    has_catalog: bool = True
+
+
+LIVES: Final = (
+    Life("directory"),
+    Life("directory 1 open", often="fork"),
+    Life("directory open orphans", ("delete", "create"), has_catalog=False),
+    Life(""),
+    Life("directory orphans", ("create", "delete_and_create"), often="delete_and_create"),
+    Life("directory open orphans", ("create",), often="rename"),
+)
+
+
+async def prepare(directory: Path, elsewhere: Path, life: Life) -> dict[str, Prepared]:
+    """Make a directory of sessions, if it is to be found; what is to be found in it."""
+    if not life.finds:
         return {}  # the registry makes it
     directory.mkdir()
     found: dict[str, Prepared] = {}
-    if chance.random() < 0.4:
+    if "1" in life.finds:
         found["s0"] = await _first_version(elsewhere / "first", directory)
-    if chance.random() < 0.6:
+    if "open" in life.finds:
         found["s1"] = await _left_behind(elsewhere, directory, "s1")
-    if chance.random() < 0.5:
+    if "orphans" in life.finds:
         # Of a session that was removed by other hands.
         await _left_behind(elsewhere, directory, "s2")
         for name in ("one", "two", "three", "fork"):

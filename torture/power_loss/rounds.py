@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from itertools import count, islice
 from pathlib import Path
@@ -20,7 +21,9 @@ from torture.report import Row
 
 _LOSSES: Final = 60
 """Of each victim."""
-_PATIENCE_S: Final = 20
+_AT_ONCE: Final = 4
+"""So many states are opened side by side: each waits most of the time, for its threads."""
+_PATIENCE_S: Final = 60
 _NONE: Final = Questions(False, False)
 _QUESTIONS: Final = (Questions(True, True), _NONE, Questions(False, True))
 
@@ -36,18 +39,30 @@ def run(budget: Budget) -> list[Row]:
         "normal": Row("power loss, `normal`: a prefix of what happened, and goes on", "states"),
     }
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(
-        prefix="power-loss-", dir=memory if memory.is_dir() else None
-    ) as scratch:
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="power-loss-", dir=memory if memory.is_dir() else None
+        ) as scratch,
+        ThreadPoolExecutor(1, "victim") as recorder,
+    ):
         library = compiled(Path(scratch))
-        for number in count() if budget.case is None else [int(budget.case.partition(".")[0])]:
-            if budget.done(list(rows.values())):
+        numbers = count() if budget.case is None else iter([int(budget.case.partition(".")[0])])
+        rounds = (_Round(budget, number, Path(scratch) / str(number)) for number in numbers)
+        ahead = recorder.submit(_recorded, next(rounds), library)
+        while not budget.done(list(rows.values())):
+            this = ahead.result()
+            following = next(rounds, None)
+            if following is not None:
+                ahead = recorder.submit(_recorded, following, library)
+            asyncio.run(this.run(rows))
+            if following is None:
                 break
-            directory = Path(scratch) / str(number)
-            directory.mkdir()
-            asyncio.run(_Round(budget, number, directory).run(library, rows))
-            shutil.rmtree(directory)
     return list(rows.values())
+
+
+def _recorded(one: _Round, library: Path) -> _Round:
+    one.record(library)
+    return one
 
 
 class _Round:
@@ -57,38 +72,57 @@ class _Round:
         self._budget = budget
         self._number = number
         self._directory = directory
-        self._root = directory / "root"
+        self._log = b""
+        self._failure: str | None = None
         self._seen: set[bytes] = set()
         name = f"power-loss-{budget.seed}-{number}.log"
         self._kept = Path(tempfile.gettempdir()) / name
 
-    async def run(self, library: Path, rows: dict[str, Row]) -> None:
-        log = self._log(library)
-        disk = Disk(list(parse(log)))
-        told = history(disk.notes)
-        row = rows[told.durability]
-        for loss in self._losses(disk):
-            if self._budget.done(list(rows.values())):
-                return
-            left = disk.after(loss)
-            if self._is_known(left, told, loss):
-                continue
-            row.cases += 1
-            wrong = await self._wrong(left, told, loss)
-            if wrong is not None:
-                note = disk.notes[loss.at - 1]
-                row.fail(f"{self._number}.{loss.number}", f"{wrong} [{loss}, {note.brief()}]")
-                self._kept.write_bytes(log)
-
-    def _log(self, library: Path) -> bytes:
+    def record(self, library: Path) -> None:
+        """Let the victim work."""
         if self._budget.case is not None and self._kept.exists():
-            return self._kept.read_bytes()
-        self._root.mkdir()
-        seed = f"{self._budget.seed}:{self._number}"
-        command = ["-m", "torture.power_loss.victim", self._root, self._directory / "marks", seed]
+            self._log = self._kept.read_bytes()
+            return
+        root = self._directory / "root"
+        root.mkdir(parents=True)
+        command = ["-m", "torture.power_loss.victim", root, self._directory / "marks"]
+        command += [self._budget.seed, self._number]
         if self._budget.mutation is not None:
             command += ["--mutation", self._budget.mutation]
-        return record(library, self._root, self._directory, command)
+        try:
+            self._log = record(library, root, self._directory, command)
+        except RuntimeError as error:
+            self._failure = str(error)
+        shutil.rmtree(self._directory)
+
+    async def run(self, rows: dict[str, Row]) -> None:
+        """Have its power lost."""
+        if self._failure is not None:
+            rows["full"].fail(self._number, f"before any power was lost: {self._failure}")
+            return
+        disk = Disk(list(parse(self._log)))
+        told = history(disk.notes)
+        losses = self._losses(disk)
+        self._directory.mkdir()
+
+        async def open_some() -> None:
+            for loss in losses:
+                if self._budget.done(list(rows.values())):
+                    return
+                left = disk.after(loss)
+                if not self._is_known(left, told, loss):
+                    await self._open(left, told, loss, disk, rows[told.durability])
+
+        await asyncio.gather(*[open_some() for _ in range(_AT_ONCE)])
+        shutil.rmtree(self._directory)
+
+    async def _open(self, left: Left, told: History, loss: Loss, disk: Disk, row: Row) -> None:
+        row.cases += 1
+        wrong = await self._wrong(left, told, loss)
+        if wrong is not None:
+            note = disk.notes[loss.at - 1]
+            row.fail(f"{self._number}.{loss.number}", f"{wrong} [{loss}, {note.brief()}]")
+            self._kept.write_bytes(self._log)
 
     def _losses(self, disk: Disk) -> Iterator[Loss]:
         losses = islice(disk.losses(self._budget.random(self._number)), _LOSSES)
@@ -107,7 +141,7 @@ class _Round:
 
     async def _wrong(self, left: Left, told: History, loss: Loss) -> str | None:
         """What is wrong with what was left."""
-        place = self._directory / "left"
+        place = self._directory / f"left-{loss.number}"
         materialise(left, place)
         try:
             async with asyncio.timeout(_PATIENCE_S):

@@ -1,6 +1,6 @@
 """The process whose disk loses its power: it does this and that with sessions, and says so.
 
-    python -m torture.power_loss.victim ROOT MARKS SEED [--mutation NAME]
+    python -m torture.power_loss.victim ROOT MARKS SEED NUMBER [--mutation NAME]
 
 Its marks, a JSON object each, tell when a call begins and is answered, and what a session was
 after it (`became`). What it prepares before the mark `start` is on the disk for certain.
@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 from sessionactor import SessionRegistry
 from sessionactor import _schema as schema
 from torture.mutations import planted
-from torture.power_loss.preparing import Known, prepare
+from torture.power_loss.preparing import LIVES, Known, Life, prepare
 from torture.power_loss.snapshot import BACKUPS, SESSIONS, WORD, Shown, State, keyed, shown
 
 IDS: Final = ("s0", "s1", "s2")
@@ -31,9 +31,10 @@ STEPS: Final = 16
 class Victim:
     """Does a random step after the other."""
 
-    def __init__(self, root: Path, marks: int, chance: Random) -> None:
+    def __init__(self, root: Path, marks: int, life: Life, chance: Random) -> None:
         self._root = root
         self._marks = marks
+        self._life = life
         self._chance = chance
         self._sessions: dict[str, Known] = {}
         self._calls = 0
@@ -49,9 +50,9 @@ class Victim:
         """Prepare, and then do steps."""
         (self._root / BACKUPS).mkdir()
         directory = self._root / SESSIONS
-        prepared = await prepare(directory, self._root.parent / "elsewhere", self._chance)
+        prepared = await prepare(directory, self._root.parent / "elsewhere", self._life)
         os.write(self._marks, b"start")
-        has_catalog = self._chance.random() < 0.8
+        has_catalog = self._life.has_catalog
         self.mark(durability=self.durability, has_catalog=has_catalog)
         async with SessionRegistry(
             directory, durability=self.durability, catalog=has_catalog
@@ -60,8 +61,8 @@ class Victim:
             for session_id, (known, state) in prepared.items():
                 self._sessions[session_id] = known
                 self.mark(became=[SESSIONS, session_id, None, True, state.plain()])
-            if self._sessions and self._chance.random() < 0.3:
-                await self._delete(self._chance.choice(list(self._sessions)))
+            for step in self._life.first:
+                await getattr(self, f"_{step}")("s2" if "create" in step else "s1")
             for _ in range(STEPS):
                 await self._step()
 
@@ -76,7 +77,10 @@ class Victim:
             self._delete, self._delete_and_create, self._back_up, self._compact, self._stop,
             self._flush, *([self._fork] * 2 if absent else []),
         ]  # fmt: skip
-        await self._chance.choice(steps)(self._chance.choice(list(self._sessions)))
+        step = self._chance.choice(steps)
+        if self._life.often is not None and self._chance.random() < 0.2:
+            step = getattr(self, f"_{self._life.often}")
+        await step(self._chance.choice(list(self._sessions)))
 
     async def _call(self, awaitable: Awaitable[Any]) -> tuple[int, Any]:
         self._calls += 1
@@ -205,7 +209,10 @@ class Victim:
         await self._became(session_id, call, hard=True)
 
     async def _fork(self, session_id: str) -> None:
-        new_id = next(one for one in IDS if one not in self._sessions)
+        absent = [one for one in IDS if one not in self._sessions]
+        if not absent:
+            return
+        new_id = absent[0]
         known = self._sessions[session_id]
         before = self._chance.choice([None, self._chance.randint(1, known.high + 1)])
         session = self.registry.session(session_id)
@@ -240,14 +247,16 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("marks", type=Path)
     parser.add_argument("seed")
+    parser.add_argument("number", type=int)
     parser.add_argument("--mutation")
     options = parser.parse_args()
     marks = os.open(options.marks, os.O_WRONLY | os.O_CREAT, 0o600)
-    chance = Random(options.seed)
+    chance = Random(f"{options.seed}:{options.number}")
+    life = LIVES[options.number % len(LIVES)]
     # A log that is moved into its file often: what a long life would do, in a short one.
     schema.WAL_PAGES = chance.choice([schema.WAL_PAGES, 8, 30])  # type: ignore[misc]
     with planted(options.mutation):
-        asyncio.run(Victim(options.root, marks, chance).run())
+        asyncio.run(Victim(options.root, marks, life, chance).run())
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ Typed: TypeAlias = tuple[str, bytes]
 """A value as the framework's serializer writes it."""
 Dump: TypeAlias = Callable[[Any], Typed]
 Message: TypeAlias = dict[str, Any]
+State: TypeAlias = tuple[type, Any, Any]
+"""A message's class, fields and further fields."""
 Run: TypeAlias = list[int]
 """Messages of a chain: the first row, the last, and how many they are."""
 
@@ -34,8 +36,8 @@ class Element(NamedTuple):
     row: int
     previous: int
     data: Typed
-    state: Any = None
-    """What the message was when it was serialized, if that can be compared: see `_state`."""
+    state: State | None = None
+    """What the message was when it was serialized, if that can be compared."""
 
 
 def chained(
@@ -46,9 +48,11 @@ def chained(
         before = []
     elements: list[Element] = []
     for old, message in zip(before, messages, strict=False):
-        if (same := _unchanged(old, message, dump)) is None:
-            break
-        elements.append(same)
+        if not _is_same(old.state, message):
+            if dump(message) != old.data:
+                break
+            old = old._replace(state=_state(message))
+        elements.append(old)
     shared = len(elements)
     dumped = [dump(message) for message in messages[shared:]]
     kept = 0
@@ -61,7 +65,7 @@ def chained(
     rows: list[Message] = []
     for message, data in zip(messages[shared:], dumped[:stop], strict=False):
         own = -(offset + len(rows) + 1)
-        elements.append(Element(own, previous, data, _kept(message)))
+        elements.append(Element(own, previous, data, _state(message)))
         # Counted from the message's own row, the one before it is the one above it.
         rows.append(_message_row(message, -1 if previous < 0 else previous, data))
         previous = own
@@ -69,28 +73,24 @@ def chained(
     return elements, rows
 
 
-def _unchanged(old: Element, message: Any, dump: Dump) -> Element | None:
-    """The element of a message, if it is what it was: comparing it is quicker than serializing."""
-    if old.state is not None and old.state == _state(message):
-        return old
-    if dump(message) != old.data:
-        return None
-    return old._replace(state=_kept(message))
+def _is_same(state: State | None, message: Any) -> bool:
+    """Whether a message is what it was: comparing it is quicker than serializing it."""
+    if state is None:
+        return False
+    kind, fields, extra = state
+    if kind is dict:
+        return type(message) is dict and bool(message == fields)
+    if not isinstance(message, BaseMessage) or type(message) is not kind:
+        return False
+    return bool(message.__dict__ == fields and message.__pydantic_extra__ == extra)
 
 
-def _state(message: Any) -> Any:
-    """What a message is made of."""
-    if isinstance(message, BaseMessage):
-        return type(message), message.__dict__, message.__pydantic_extra__
-    return message
-
-
-def _kept(message: Any) -> Any:
-    """A copy of its state; `None` where something in it cannot be compared."""
+def _state(message: Any) -> State | None:
+    """What a message is now; `None` where something in it cannot be compared."""
     try:
-        if isinstance(message, BaseMessage):
-            return type(message), *map(_copied, (message.__dict__, message.__pydantic_extra__))
-        return _copied(message)
+        if type(message) is dict:
+            return dict, _copied(message), None
+        return type(message), _copied(message.__dict__), _copied(message.__pydantic_extra__)
     except TypeError:
         return None
 
@@ -140,12 +140,16 @@ def _text_of(content: Any) -> str:
 
 def is_conversation(value: object) -> bool:
     """Whether it is a list of messages, and of nothing else."""
-    return type(value) is list and bool(value) and all(map(_is_message, value))
-
-
-def _is_message(value: object) -> bool:
-    return isinstance(value, BaseMessage) or (
-        type(value) is dict and isinstance(value.get("role"), str) and "content" in value
+    if type(value) is not list or not value:
+        return False
+    kinds = set(map(type, value))
+    return all(one is dict or issubclass(one, BaseMessage) for one in kinds) and (
+        dict not in kinds
+        or all(
+            isinstance(one.get("role"), str) and "content" in one
+            for one in value
+            if type(one) is dict
+        )
     )
 
 

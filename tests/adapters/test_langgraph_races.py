@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -121,8 +122,18 @@ async def test_a_thread_that_another_process_runs_is_refused_with_its_pid(tmp_pa
         assert ids(await listed(saver, thread("t"))) == [id_of(before)]
 
 
-@pytest.mark.parametrize("opened", [ours, theirs])
+@pytest.mark.parametrize(
+    "opened",
+    [
+        ours,
+        pytest.param(
+            theirs, marks=pytest.mark.xfail(raises=sqlite3.OperationalError, strict=False)
+        ),
+    ],
+)
 async def test_160_start_ups_at_once(opened: Opened, tmp_path: Path) -> None:
+    """On a busy machine theirs says that the database is locked."""
+
     async def start(number: int) -> None:
         async with opened(tmp_path) as saver:
             config = await put(saver, thread(f"thread {number % 40}"), {"number": number})

@@ -152,7 +152,8 @@ def _call(value: Any) -> str:
     given = next((called[key] for key in _CALLED_WITH if key in called), None)
     if not isinstance(given, str):
         given = "" if given is None else _json(given)
-    return f"→ {called.get('name') or called.get('type') or '?'}({clipped(given, _ARGUMENT_CHARACTERS)})"
+    name = called.get("name") or called.get("type") or "?"
+    return f"→ {name}({clipped(given, _ARGUMENT_CHARACTERS)})"
 
 
 def _answer(value: Any, depth: int) -> Iterator[str]:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +47,8 @@ class Elsewhere:
         self._leave: asyncio.Event
         self.started: Future[None] = Future()
         self.ended: Future[None] = Future()
+        for future in (self.started, self.ended):
+            future.set_running_or_notify_cancel()  # whoever waits may be cancelled, it may not
         self.is_ending = False
         self._thread = threading.Thread(
             target=self._run, name=f"sessionactor {path}", daemon=True
@@ -75,6 +77,18 @@ class Elsewhere:
     ) -> list[SearchHit]:
         """As `SessionRegistry.search`."""
         return await self._there(self._registry.search(query, limit=limit, session_id=session_id))
+
+    async def do(self, call: Callable[[SessionRegistry], Coroutine[Any, Any, T]]) -> T:
+        """What a call of the registry comes to, such as `lambda registry: registry.running()`.
+
+        It is made in the registry's own loop, so what it gives should be of use in this one:
+        values, not handles.
+        """
+
+        async def there() -> T:
+            return await call(self._registry)
+
+        return await self._there(there())
 
     # What handles ask for.
 
@@ -132,6 +146,11 @@ class Elsewhere:
             with suppress(RuntimeError):  # it has ended just now
                 self._loop.call_soon_threadsafe(self._leave.set)
 
+    async def finished(self) -> None:
+        """Wait until its registry is closed and its thread is gone."""
+        await asyncio.wrap_future(self.ended)
+        self._thread.join()  # all that is left of it is its return
+
     def _handle(self, session: Session) -> Session:
         return self.session(session.session_id)
 
@@ -181,7 +200,7 @@ async def join(path: str, holder: object) -> Elsewhere:
             if not found.is_ending:
                 found.holders.add(holder)
         if found.is_ending:
-            await asyncio.wrap_future(found.ended)
+            await found.finished()
             continue
         try:
             await settled(_outcome(found.started))
@@ -200,7 +219,7 @@ async def leave(found: Elsewhere, holder: object) -> None:
         if found.holders:
             return
         found.end()
-    await settled(_outcome(found.ended))
+    await settled(found.finished())
 
 
 async def _outcome(future: Future[None]) -> None:

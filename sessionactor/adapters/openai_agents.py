@@ -36,8 +36,8 @@ from sessionactor.adapters._settling import settled
 Items = list[TResponseInputItem]
 
 DEFAULT_AGENT: Final = "agent"
-_BEFORE: Final = 8
-"""How many rows before a window are read with it, to see what belongs to it."""
+_BEFORE: Final = 1
+"""How many rows before a window are read with it, to see whether it begins in mid-response."""
 
 
 class ActorSession:

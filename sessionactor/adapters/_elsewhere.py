@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -140,9 +140,9 @@ class Elsewhere:
         return asyncio.run_coroutine_threadsafe(look(), self._loop).result()
 
     def end(self) -> None:
-        """Have the registry close and its thread end, once it has started; `ended` tells when."""
-        self.is_ending = True
-        if not self.ended.done():
+        """Have the registry close and its thread end; `ended` tells when."""
+        self.is_ending = True  # which it looks at once it has started
+        if self.started.done() and not self.ended.done():
             with suppress(RuntimeError):  # it has ended just now
                 self._loop.call_soon_threadsafe(self._leave.set)
 
@@ -176,7 +176,8 @@ class Elsewhere:
         self._leave = asyncio.Event()
         async with SessionRegistry(self._path) as self._registry:
             self.started.set_result(None)
-            await self._leave.wait()
+            if not self.is_ending:
+                await self._leave.wait()
 
 
 _logger: Final = logging.getLogger(__name__)
@@ -229,7 +230,6 @@ async def _outcome(future: Future[None]) -> None:
 def _close_what_is_left() -> None:
     for (pid, _), found in list(_open.items()):
         if pid == os.getpid():
-            wait([found.started])
             found.end()
             found.ended.result()
 

@@ -5,6 +5,7 @@ import gc
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,15 @@ def test_each_event_loop_has_its_own_and_a_closed_loop_is_forgotten(tmp_path: Pa
         session = await (await holding.registry()).start("a")
         return await session.append("agent", MESSAGE)
 
-    assert [asyncio.run(use()) for _ in range(3)] == [1, 2, 3]
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def noted() -> int:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        return await use()
+
+    assert [asyncio.run(noted()) for _ in range(3)] == [1, 2, 3]
+    gc.collect()
+    assert [loop() for loop in loops[:2]] == [None, None]
     assert threading.active_count() == before
 
 

@@ -215,6 +215,17 @@ async def test_the_limit_tears_no_call_from_its_output(limit: int, first: int) -
         assert await session.get_items(limit) == TOOLS[first:]
 
 
+async def test_calls_of_one_response_come_together_while_some_are_unanswered() -> None:
+    async with SessionRegistry(None) as registry:
+        session = ActorSession("a", registry)
+        items = [user("1"), call("x"), call("y"), call("z"), output("z")]
+        await session.add_items(items)
+        assert await session.get_items(2) == items[1:]
+        await session.add_items([user("2")])
+        assert await session.get_items(3) == [user("2")]
+        assert await session.get_items(5) == [*items[1:], user("2")]
+
+
 @pytest.mark.parametrize("distance", [1, 7, 8, 30, 200])
 async def test_the_call_of_an_output_may_be_far_back(distance: int) -> None:
     async with SessionRegistry(None) as registry:

@@ -71,7 +71,7 @@ class Log:
 
     __slots__ = (
         *("__weakref__", "_buffer", "_check_count", "_check_size"),
-        *("cursors", "deleted", "end", "held", "pace", "waiting"),
+        *("closed", "cursors", "deleted", "end", "held", "pace", "waiting"),
     )
 
     def __init__(self, revision: int | None, buffer: int, pace: Pace, held: set[Log]) -> None:
@@ -79,7 +79,7 @@ class Log:
         self.pace = pace
         self.held = held
         """Logs that somebody waits at: those who wait are not to be forgotten."""
-        self.deleted = False
+        self.deleted = self.closed = False
         self.end = _Link(revision, 0, 0)
         self.cursors: WeakSet[Cursor] = WeakSet()
         self.waiting: Waiting = {}
@@ -154,6 +154,11 @@ class Cursor:
     def deleted(self) -> bool:
         """Whether the session is gone."""
         return self._log.deleted
+
+    @property
+    def closed(self) -> bool:
+        """Whether the registry that it is of was closed: the same one, opened again, is another."""
+        return self._log.closed
 
     def take(self) -> Entry | None:
         """The next entry, if it is there already."""
@@ -299,7 +304,7 @@ class Hub:
     def _end(self, session_id: str, kind: Kind) -> None:
         log = self._logs.pop(session_id, None)
         if log is not None:
-            log.deleted = kind == "deleted"
+            log.deleted, log.closed = kind == "deleted", kind == "closed"
             log.tell(Entry(kind, log.end.revision))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sessionactor import _projection as projection
 from sessionactor._changes import Changes
-from sessionactor._errors import InvalidValueError, SessionNotFoundError
+from sessionactor._errors import InvalidValueError, RegistryClosedError, SessionNotFoundError
 from sessionactor._events import Deleted, Event, Lagged
 from sessionactor._hub import Cursor, Entry
 from sessionactor._projection import Change
@@ -216,6 +216,12 @@ class Subscription(AsyncIterator[Event]):
 
     async def _read(self, request: Read) -> Any:
         """Ask the session; `None` if it was deleted meanwhile."""
+        if self._cursor.closed:
+            raise RegistryClosedError(
+                f"the registry was closed before all was told of session {self._session_id!r};"
+                " subscribe again",
+                session_id=self._session_id,
+            )
         if not self._cursor.deleted:  # or another of its id would answer
             try:
                 return await self._ask(request)

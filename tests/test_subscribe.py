@@ -604,6 +604,18 @@ async def test_closing_the_registry_before_the_past_was_read_is_an_error() -> No
 # rows that cannot be read, sessions that are imported
 
 
+async def test_a_registry_that_is_opened_again_does_not_tell_of_the_past(tmp_path: Path) -> None:
+    registry = SessionRegistry(tmp_path)
+    async with registry:
+        session = await registry.start("a")
+        await session.append("x", says(1))
+        events = session.subscribe(since=0)
+    async with registry:
+        with pytest.raises(RegistryClosedError):
+            await take(events, 1)
+        assert [event.revision for event in await take(session.subscribe(since=0), 1)] == [1]
+
+
 async def test_a_corrupt_row_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     async with SessionRegistry(tmp_path) as registry:
         session = await registry.start("a")

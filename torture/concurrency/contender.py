@@ -19,7 +19,7 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from sessionactor import SessionOwnedError, SessionRegistry
+from sessionactor import SessionBusyError, SessionOwnedError, SessionRegistry
 from torture.campaign import Budget
 from torture.concurrency.asking import ask
 from torture.concurrency.calls import Call, Done, to_json
@@ -90,7 +90,7 @@ class _Contender:
         except TimeoutError:
             log.ended(number, "lost")
             return Done(session_id, call, 0, 0, answered=False)
-        except SessionOwnedError:
+        except (SessionOwnedError, SessionBusyError):  # another's, or its catalog reads it
             log.ended(number, "not")
             await asyncio.sleep(self._random.random() * _REST_S)
             return None

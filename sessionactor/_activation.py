@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import anyio
 
@@ -298,7 +299,7 @@ class Activation:
         except BaseException as error:
             if is_ending(error):
                 raise
-            raise self._not_carried_out(error) from error
+            raise self._not_carried_out(error, file.path) from error
         finally:
             if self._store is None:
                 around.capacity.release(self)
@@ -338,9 +339,9 @@ class Activation:
             session_id=self.session_id,
         )
 
-    def _not_carried_out(self, error: BaseException) -> SessionError:
+    def _not_carried_out(self, error: BaseException, path: Path | None = None) -> SessionError:
         file = self._around.directory.known(self.session_id)
-        path = file and file.path
+        path = path or (file and file.path)
         failure = StorageError(
             f"session {self.session_id!r} in {path or 'memory'} could not be opened or changed:"
             f" {error!r}",

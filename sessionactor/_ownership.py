@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import struct
 import sys
@@ -30,6 +31,8 @@ from sessionactor._errors import SessionOwnedError
 from sessionactor._files import BUSY_TIMEOUT_S
 
 _ASKING: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+logger = logging.getLogger("sessionactor")
+
 _OWNING: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 _FIRST_BYTE: Final = 1 << 61  # far above any size of the file
 _CATALOG_BYTE: Final = _FIRST_BYTE - 1
@@ -189,10 +192,23 @@ class Ownership:
         try:
             yield
         finally:
-            # Appending is atomic, so that the size counts the changes of all processes.
             with _guard:
-                os.write(self._file.descriptor, b".")
-                self._own_changes += 1
+                self._own_changes += self._count_a_change()
+
+    def _count_a_change(self) -> bool:
+        """Let the lock file grow; whether that went well: what changed has changed anyway."""
+        descriptor = self._file.descriptor
+        with contextlib.suppress(OSError):
+            # Appending is atomic, so that the size counts the changes of all processes.
+            os.write(descriptor, b".")
+            return True
+        try:
+            # A hole takes no room. Of two at once one may not count: the directory's time does.
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size + 1)
+        except OSError as error:
+            logger.warning("cannot tell others of a change in %s: %s", self._path.parent, error)
+            return False
+        return True
 
     def foreign_changes(self) -> int:
         """How often other registries told of a change."""

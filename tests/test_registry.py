@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -570,3 +571,20 @@ async def test_rename_in_the_midst_of_appends_loses_nothing(place: Path | None) 
         await asyncio.gather(*calls)
         assert session.name == "n10"
         assert await contents(session) == list(range(100))
+
+
+async def test_a_disk_too_full_to_tell_others_of_a_change_hinders_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with SessionRegistry(tmp_path) as registry, SessionRegistry(tmp_path) as other:
+        monkeypatch.setattr("sessionactor._ownership.os.write", full)
+        session = await registry.start("a", name="n")
+        await registry.stop("a")
+        assert (await other.find_by_id("a")).name == "n"
+        await session.rename("m")
+        assert (await other.find_by_id("a")).name == "m"
+        assert await registry.delete("a")
+        assert not await other.exists("a")

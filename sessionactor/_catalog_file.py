@@ -191,8 +191,12 @@ class CatalogFile:
             if connection is None:
                 raise sqlite3.OperationalError("it was just made, and is damaged")
             opened.identity = _identity(self._path)
-        connection.execute(pragma)
-        connection.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
+        try:
+            connection.execute(pragma)
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _usable(self) -> sqlite3.Connection | None:

@@ -20,13 +20,14 @@ from typing import Any, Final
 
 import msgpack
 
-from sessionactor._errors import MessageEncodingError, MessageTooLargeError
+from sessionactor._errors import MessageEncodingError, MessageTooLargeError, StorageError
 from sessionactor._nesting import MAX_DEPTH, SCALARS, blamed, is_too_deep
 
 _TUPLE, _SET, _FROZENSET, _DATETIME, _INTEGER = -17, -18, -19, -20, -21
 _SEQUENCES: Final[dict[type, int]] = {tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
 _MICROSECOND: Final = timedelta(microseconds=1)
 _CHUNK_BYTES: Final = 1 << 18
+_KEPT_BYTES: Final = 1 << 20
 _BUFFER_BYTES: Final = 2**31 - 1
 # The complement of the bytes that can head a container: at most as many containers nest.
 _NO_HEADER: Final = bytes(
@@ -44,6 +45,7 @@ def encode(message: object, *, max_bytes: int, session_id: str | None = None) ->
     Raises:
         MessageEncodingError: naming the path of what cannot be stored.
         MessageTooLargeError: more than `max_bytes` encoded.
+        StorageError: there is not enough memory.
     """
     try:
         if type(message) is not dict:
@@ -51,11 +53,18 @@ def encode(message: object, *, max_bytes: int, session_id: str | None = None) ->
                 raise TypeError(f"a message is a mapping, not {type(message).__name__}")
             message = dict(message)
         data = _pack(message)
+    except MemoryError as error:
+        _packers.renew()
+        raise StorageError(
+            "there is not enough memory to encode the message", path=None, session_id=session_id
+        ) from error
     except Exception as error:  # whatever the methods of hostile classes raise
         path, reason = blamed(message, error, _packers.any_text.pack)
         raise MessageEncodingError(
             f"cannot store {path or 'the message'}: {reason}", path=path, session_id=session_id
         ) from error
+    if len(data) > _KEPT_BYTES:
+        _packers.renew()
     if len(data) > max_bytes:
         raise MessageTooLargeError(
             f"the message has {len(data)} bytes encoded, more than max_message_bytes={max_bytes}",
@@ -79,6 +88,8 @@ def decode(data: bytes) -> dict[Any, Any]:
             rebuilder = _Rebuilder()
             message = _unpack(data, ext_hook=rebuilder.extension, list_hook=rebuilder.array)
             rebuilder.check()
+    except MemoryError:
+        raise  # which says nothing of the bytes
     except Exception as error:  # whatever hostile bytes provoke
         raise UndecodableError(f"not an encoded message: {error!r}") from error
     if type(message) is not dict:
@@ -104,7 +115,7 @@ def decode_all(datas: Sequence[bytes]) -> list[dict[Any, Any]]:
             if type(message) is not dict or tell() != end or len(data) > _CHUNK_BYTES:
                 raise UndecodableError("not a plain message")
             messages.append(message)
-    except UndecodableError:
+    except (UndecodableError, MemoryError):
         raise
     except Exception as error:  # whatever hostile bytes provoke
         raise UndecodableError(f"not plain messages: {error!r}") from error
@@ -115,6 +126,10 @@ class _Packers(threading.local):
     """The packers of one event loop's thread: they keep a buffer, and one caller at a time."""
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Give up the buffers, which never shrink: after something large."""
         self.utf8 = _packer(None)
         self.any_text = _packer("surrogatepass")  # slower: for cut model output
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -160,7 +161,11 @@ class Copies:
         Cancelled, it returns when the procedure has given up, or is done.
         """
         given_up = threading.Event()
-        work = self._executor.submit(procedure, given_up.is_set)
+        try:
+            work = self._executor.submit(procedure, given_up.is_set)
+        except RuntimeError as error:  # no thread can be started, and it stays in the queue
+            given_up.set()
+            raise OSError(errno.EAGAIN, str(error)) from error
         future = asyncio.wrap_future(work)
         self._running.add(cast("asyncio.Future[object]", future))
         future.add_done_callback(self._running.discard)

@@ -223,12 +223,8 @@ def _lock(descriptor: int, draft: Path) -> None:
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        there = os.lstat(path)
-    except FileNotFoundError:
-        return False
     mine = os.fstat(descriptor)
-    return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+    return is_at(path, (mine.st_dev, mine.st_ino))
 
 
 def write(image: bytes, draft: Path) -> None:
@@ -247,6 +243,15 @@ def seal(draft: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_at(path: Path, key: tuple[int, int]) -> bool:
+    """Whether a file still has its name."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return (status.st_dev, status.st_ino) == key
 
 
 def size(path: Path) -> int:

@@ -9,7 +9,9 @@ from sessionactor._changes import OpenTurn, State, Status, StoredInfo
 from sessionactor._sql import SAVE_STATE, SET_STATUS
 from sessionactor._times import LATEST
 
-DAMAGE: Final = (sqlite3.Error, OSError, ArithmeticError, LookupError, TypeError, ValueError)
+DAMAGE: Final = (
+    *(sqlite3.Error, OSError, ArithmeticError, LookupError, TypeError, ValueError, MemoryError),
+)
 """What reading a damaged file raises: its values, and SQLite's words that quote them, are odd."""
 
 IDENTITY: Final = "SELECT session_id, name FROM session"

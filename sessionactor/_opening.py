@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import math
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from sessionactor import _copying as copying
 from sessionactor import _files as files
@@ -28,6 +31,10 @@ from sessionactor._takeover import Origin
 from sessionactor._times import now
 
 Durability: TypeAlias = Literal["full", "normal"]
+
+
+_CHECKED_S: Final = 0.25
+"""How long a file that is in use may be gone before a commit notices."""
 
 
 class Identity(NamedTuple):
@@ -69,6 +76,8 @@ class Connector:
         self._connection: sqlite3.Connection | None = None
         self._abandoned = False
         self._key: tuple[int, int] | None = None
+        self._checked_s = -math.inf
+        self._is_log_void = False
 
     def __call__(self) -> sqlite3.Connection:
         self.thread = threading.current_thread()
@@ -80,7 +89,8 @@ class Connector:
                 if self._abandoned:
                     raise asyncio.CancelledError
                 self._connection = connection
-        except BaseException:
+        except BaseException as error:
+            sql.let_go(error)
             if connection is not None:
                 connection.close()
             self.leave()
@@ -95,11 +105,41 @@ class Connector:
                 self._connection.close()
                 self.leave()
 
+    def is_in_place(self) -> bool:
+        """Whether the file still has its name."""
+        path = self._opening.path
+        return path is None or self._key is None or files.is_at(path, self._key)
+
+    def check_place(self) -> None:
+        """Notice, not on every call, when other hands removed or replaced the file.
+
+        Raises:
+            StorageError: they did; what was just stored is in no file that anybody finds.
+        """
+        if time.monotonic() < self._checked_s + _CHECKED_S:
+            return
+        self._checked_s = time.monotonic()
+        if not self.is_in_place():
+            cause = FileNotFoundError(errno.ENOENT, "it was removed, moved or replaced")
+            raise storage_error(self._opening, cause) from cause
+
+    def settle(self, connection: sqlite3.Connection) -> None:
+        """Before closing a file that other hands moved: move its log into it, wherever it is.
+
+        SQLite would leave the log where it is, and replay it into whatever comes there.
+        """
+        (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._is_log_void = not busy
+
     def leave(self) -> None:
         """Take note that the connection is closed."""
         key, self._key = self._key, None
-        if key is not None:
-            files.leave(key)
+        if key is None:
+            return
+        files.leave(key)
+        path = self._opening.path
+        if path is not None and self._is_log_void and not files.is_at(path, key):
+            files.remove_side_files(path)
 
     def _connect(self) -> sqlite3.Connection:
         opening, path = self._opening, self._opening.path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeGuard
 
@@ -113,8 +114,25 @@ class Connection(sqlite3.Connection):
         """Execute a statement, or with `CALL` the procedure given as the parameter."""
         if sql is _CALL:
             (procedure,) = parameters
-            return _Result(procedure(self))
+            try:
+                return _Result(procedure(self))
+            except BaseException as error:
+                let_go(error)
+                raise
         return super().execute(sql, parameters)
+
+
+def let_go(error: BaseException) -> None:
+    """Let an error hold no cursor any more.
+
+    SQLite closes a file only after the last statement is gone, and whoever keeps an error keeps
+    all that its frames know. Closed much later, it would remove the log of whatever has the
+    file's name by then.
+    """
+    at: BaseException | None = error
+    while at is not None:
+        traceback.clear_frames(at.__traceback__)
+        at = at.__cause__ or at.__context__
 
 
 class _Result:

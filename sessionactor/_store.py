@@ -98,8 +98,13 @@ class SqliteStore:
         self._content = Content(opening.session_id, connector.loaded, opening.token)
 
     async def commit(self, group: Sequence[Write]) -> Decision:
-        decision = await self._call(partial(self._content.commit, group))
+        decision = await self._call(partial(self._commit, group))
         self._content.follow(decision)
+        return decision
+
+    def _commit(self, group: Sequence[Write], connection: sqlite3.Connection) -> Decision:
+        decision = self._content.commit(group, connection)
+        self._connector.check_place()
         return decision
 
     async def read(self, request: Read, max_rows: int) -> Any:
@@ -115,6 +120,8 @@ class SqliteStore:
         try:
             if self._opening.keep is not None:
                 self._opening.keep(await self._call(sqlite3.Connection.serialize))
+            elif not self._connector.is_in_place():
+                await self._call(self._connector.settle)
         finally:
             await self._close()
 

@@ -678,3 +678,51 @@ def test_a_disk_too_full_to_create_a_session_leaves_no_half_of_one(directory):
     """
     output_of(script, directory)
     assert (directory / "s_n.db").exists()
+
+
+async def test_an_error_that_somebody_keeps_keeps_no_file_open(directory):
+    async with SessionRegistry(directory) as registry:
+        session = await registry.start("s", name="n")
+        await session.append("a", says("one"))
+        foreign = sqlite3.connect(session.path, isolation_level=None)
+        foreign.execute(
+            "CREATE TRIGGER t BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+        foreign.close()
+        kept = [await outcome(session.append("a", says(n))) for n in range(3)]
+        assert all(isinstance(one, StorageError) for one in kept)
+        await registry.stop("s")
+        assert sorted(name for name in os.listdir(directory) if name.startswith("s_")) == ["s_n.db"]
+
+
+def test_too_little_memory_is_a_storage_error_and_what_a_message_took_is_given_back(directory):
+    script = """
+    import resource
+
+    def used():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[0]) * resource.getpagesize()
+
+    async def main():
+        async with SessionRegistry(sys.argv[1]) as registry:
+            session = await registry.start("s")
+            await session.append("a", {"n": 1})
+            huge = {"data": bytes(64 << 20)}
+            before = used()
+            try:
+                await session.append("a", huge)
+            except MessageTooLargeError:
+                pass
+            assert used() - before < 16 << 20, used() - before
+            resource.setrlimit(resource.RLIMIT_AS, (used() + (32 << 20), resource.RLIM_INFINITY))
+            try:
+                await session.append("a", huge)
+            except StorageError as error:
+                assert isinstance(error.__cause__, MemoryError), error
+                assert error.session_id == "s"
+            assert await session.append("a", {"n": 2}) == 2
+            assert len(await session.messages()) == 2
+
+    asyncio.run(main())
+    """
+    output_of(script, directory)

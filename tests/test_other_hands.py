@@ -1,4 +1,4 @@
-"""Session files that come, go and change their names by other hands, while nobody uses them."""
+"""Session files that come, go and change their names by other hands, in use or not."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from sessionactor import (
     SessionExistsError,
     SessionNotFoundError,
     SessionRegistry,
+    StorageError,
 )
 from sessionactor._scan import scan
+from sessionactor.checkup import check
 
 HELLO = {"role": "user", "content": "hello"}
 
@@ -424,3 +426,60 @@ async def test_a_new_name_that_is_listed_outlives_the_old_one_that_is_missed(
         assert not again.done()
         again.cancel()
         other.cancel()
+
+
+async def told_of_it(session: Session) -> None:
+    """Write until it is noticed that the file is not there any more."""
+
+    async def write() -> None:
+        while True:
+            await session.append("a", say("lost"))
+
+    with pytest.raises(StorageError, match="removed, moved or replaced") as caught:
+        await asyncio.wait_for(write(), PATIENCE_S)
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+
+
+async def test_who_writes_is_told_when_the_file_was_removed(tmp_path: Path) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        session = await registry.start("a", name="n")
+        await session.append("a", say(1))
+        assert session.path is not None
+        session.path.unlink()
+        await told_of_it(session)
+        with pytest.raises(SessionNotFoundError):
+            await session.append("a", say("lost"))
+        assert entries(tmp_path) == []  # no log either, for another file to get
+        await registry.start("a", name="n")
+        assert await session.append("a", say("new")) == 1
+
+
+async def test_a_backup_put_in_the_place_of_a_session_in_use_is_that_session(
+    tmp_path: Path,
+) -> None:
+    backup = tmp_path / "backup"
+    async with SessionRegistry(tmp_path / "sessions") as registry:
+        session = await registry.start("a", name="n")
+        await session.append("a", say(1))
+        await session.backup(backup)
+        for n in range(50):
+            await session.append("a", say("x" * 500 * n))
+        assert session.path is not None
+        os.replace(backup, session.path)
+        await told_of_it(session)
+        assert await contents(session) == [1]
+        assert await session.append("a", say(2)) == 2
+        assert list(check(tmp_path / "sessions")) == []
+
+
+async def test_a_file_that_was_moved_takes_all_that_was_answered_along(tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    async with SessionRegistry(tmp_path / "sessions") as registry:
+        session = await registry.start("a", name="n")
+        for n in range(20):
+            await session.append("a", say(n))
+        assert session.path is not None
+        os.rename(session.path, moved)
+        await registry.stop("a")
+        os.rename(moved, tmp_path / "sessions" / "a_n.db")
+        assert await contents(session) == [*range(20)]

@@ -11,6 +11,7 @@ brings mutations: faults planted in the library, every one of which it has to ca
     power_loss, kills,
     faults, concurrency,
     hostile, soak           a package each: `run` and `MUTATIONS`
+    nursery                 processes that begin within milliseconds
     mutations               plants one of them
     document                the table of `docs/reliability.md`
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torture.campaign import Campaign
 from torture.concurrency import CAMPAIGN as CONCURRENCY
+from torture.faults import CAMPAIGN as FAULTS
 from torture.hostile import CAMPAIGN as HOSTILE
 from torture.kills import CAMPAIGN as KILLS
 from torture.power_loss import CAMPAIGN as POWER_LOSS
@@ -11,6 +12,7 @@ from torture.power_loss import CAMPAIGN as POWER_LOSS
 CAMPAIGNS: dict[str, Campaign] = {
     "power_loss": POWER_LOSS,
     "kills": KILLS,
+    "faults": FAULTS,
     "concurrency": CONCURRENCY,
     "hostile": HOSTILE,
 }

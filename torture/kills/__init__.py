@@ -1,6 +1,5 @@
 """Processes that are killed, stopped and told to end while they work in one directory.
 
-    nursery        processes that begin within milliseconds
     points         the named steps at which one dies
     story          what callers do, so that others know what has to be there
     ledger         what victims said: what they asked, what they were answered

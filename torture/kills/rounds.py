@@ -20,10 +20,10 @@ from sessionactor import SessionOwnedError, SessionRegistry
 from sessionactor.interchange import export_session
 from torture.campaign import Budget
 from torture.kills.ledger import REFUSED, Ledger, TurnState
-from torture.kills.nursery import Nursery, nursery
 from torture.kills.points import POINTS, seen
 from torture.kills.story import AGENT, IMPORTED, LOGGERS, message
 from torture.kills.verdict import Verdict
+from torture.nursery import Nursery, nursery
 from torture.report import Row
 
 _SLOTS: Final = ("0", "1")

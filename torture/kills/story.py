@@ -41,6 +41,8 @@ class Told(NamedTuple):
 
     do: Do
     answer: Any
+    repeatable: bool = False
+    """Whether it can be made again when nobody knows whether it was carried out: it has keys."""
 
 
 def message(n: int, size: int = 0) -> dict[str, Any]:
@@ -96,14 +98,13 @@ class Story:
     def _append(self, n: int, chance: Random) -> Told:
         size = chance.choice((10, 300, 5000))
         key = f"k{n}"
-        return Told(lambda s: s.append(AGENT, message(n, size), key=key), self._added(n, key))
+        return Told(lambda s: s.append(AGENT, message(n, size), key=key), self._added(n, key), True)
 
     def _extend(self, n: int, chance: Random) -> Told:
         keys = [f"k{n}-{part}" for part in range(chance.randrange(1, 5))]
         messages = [message(n)] * len(keys)
-        return Told(
-            lambda s: s.extend(AGENT, messages, keys=keys), [self._added(n, key) for key in keys]
-        )
+        ids = [self._added(n, key) for key in keys]
+        return Told(lambda s: s.extend(AGENT, messages, keys=keys), ids, True)
 
     def _batch(self, n: int, chance: Random) -> Told:
         first = self._some(chance)
@@ -126,7 +127,7 @@ class Story:
             return self._extend(n, chance)
         key = chance.choice([key for key in self.keys if "-" in key])
         db_id, before = self.keys[key]
-        return Told(lambda s: s.append(AGENT, message(before), key=key), db_id)
+        return Told(lambda s: s.append(AGENT, message(before), key=key), db_id, True)
 
     def _update(self, n: int, chance: Random) -> Told:
         db_id = self._some(chance)

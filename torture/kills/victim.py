@@ -17,7 +17,7 @@ from sessionactor import Session, SessionOwnedError, SessionRegistry, StorageErr
 from sessionactor._store import open_store
 from sessionactor.interchange import export_session, import_session
 from sessionactor.testing import faulty_store
-from torture.kills import nursery
+from torture import nursery
 from torture.kills.ledger import REFUSED, Journal
 from torture.kills.points import Fate, FatefulFaults, install
 from torture.kills.story import AGENT, IMPORTED, LOGGERS, MANY, Log, Story, message, state_of

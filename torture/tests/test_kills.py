@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sessionactor import SessionRegistry
 from torture.kills.ledger import Ledger
-from torture.kills.nursery import nursery
 from torture.kills.story import AGENT, Log, Story, state_of
 from torture.kills.verdict import Verdict
+from torture.nursery import nursery
 
 
 async def test_a_story_tells_what_a_session_answers_and_holds() -> None:

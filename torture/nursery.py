@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from torture.campaign import environment
@@ -25,7 +25,7 @@ _PATIENCE_S: Final = 60
 class Nursery:
     """Has processes forked, and waits for their ends."""
 
-    def __init__(self, module: str, arguments: list[str]) -> None:
+    def __init__(self, module: str, arguments: list[str], env: Mapping[str, str]) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(_PATIENCE_S)
         for kind in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -34,7 +34,7 @@ class Nursery:
         command += ["--socket", str(theirs.fileno()), *arguments]
         with theirs:
             self._parent = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], env=environment(), stdin=subprocess.DEVNULL
+                command, pass_fds=[theirs.fileno()], env=env, stdin=subprocess.DEVNULL
             )
 
     def spawn(self, job: object, out: int) -> int:
@@ -63,9 +63,11 @@ class Nursery:
 
 
 @contextlib.contextmanager
-def nursery(module: str, arguments: list[str]) -> Iterator[Nursery]:
+def nursery(
+    module: str, arguments: list[str], env: Mapping[str, str] | None = None
+) -> Iterator[Nursery]:
     """A nursery that does not outlive the block."""
-    running = Nursery(module, arguments)
+    running = Nursery(module, arguments, env or environment())
     try:
         yield running
     finally:

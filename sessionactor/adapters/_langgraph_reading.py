@@ -89,6 +89,26 @@ class Reading:
         except SessionNotFoundError:
             return
 
+    async def ancestors(self, found: Found) -> AsyncGenerator[Found]:
+        """The checkpoints that one goes back to, the nearest first.
+
+        They nearly always lie in the order in which they were put: one walk meets them all.
+        """
+        namespace, parent = found.message["namespace"], found.message["parent"]
+        met = {None, found.message["id"]}  # one that was put again may go back to itself
+        async with aclosing(self.walk(namespace)) as walk:
+            async for one in walk:
+                if parent in met:
+                    return
+                if one.message["id"] == parent:
+                    met.add(parent)
+                    yield one
+                    parent = one.message["parent"]
+        while parent not in met and (ancestor := await self.get(namespace, parent)) is not None:
+            met.add(parent)
+            yield ancestor
+            parent = ancestor.message["parent"]
+
     async def values(
         self, found: Found, versions: Mapping[str, Any], known: dict[int, Element]
     ) -> Base | None:

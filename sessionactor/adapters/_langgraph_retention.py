@@ -46,7 +46,7 @@ class Stored:
             while at is not None and at.db_id not in kept:
                 kept[at.db_id] = at
                 content = self.content(at).message
-                wanted.difference_update(*(content[part] for part in ("values", "named", "lists")))
+                wanted -= rows.channels_of(content)
                 parent = content["parent"] if wanted else None
                 at = None if parent is None else by_place.get((namespace, parent))
         return list(kept.values())

@@ -138,6 +138,11 @@ def kind_of(message: Mapping[Any, Any]) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
+def channels_of(message: Mapping[str, Any]) -> set[str]:
+    """The channels that a checkpoint's row has values for."""
+    return {channel for part in ("values", "named", "lists") for channel in message[part]}
+
+
 def draft(
     namespace: str,
     parent: str | None,

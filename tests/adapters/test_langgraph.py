@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.channels import DeltaChannel
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
@@ -402,6 +403,32 @@ async def test_a_delta_channel_survives_pruning(saver: ActorSaver) -> None:
     assert state.values == before
     after = await graph.ainvoke({"items": ["asked"]}, thread("t"))
     assert after["items"] == [*before["items"], "asked", "item 15"]
+
+
+async def test_delta_channels_are_rebuilt_as_the_framework_rebuilds_them(
+    saver: ActorSaver,
+) -> None:
+    builder = StateGraph(Deltas)
+    builder.add_node("work", lambda state: {"items": [f"item {len(state['items'])}"]})
+    builder.add_edge(START, "work")
+    graph = builder.compile(checkpointer=saver)
+    for _ in range(4):
+        await graph.ainvoke({"items": ["asked"]}, thread("t"))
+    branch = (await listed(saver, thread("t")))[5].config
+    await graph.ainvoke({"items": ["on a branch"]}, branch)
+    seeds = 0
+    for one in await listed(saver, thread("t")):
+        asked: Any = {"config": one.config, "channels": ["items", "nothing"]}
+        ours = await saver.aget_delta_channel_history(**asked)
+        assert ours == await BaseCheckpointSaver.aget_delta_channel_history(saver, **asked)
+        seeds += "seed" in ours["items"]
+    assert seeds
+    first = checkpoint({}, None, "1f000000-0000-6000-8000-000000000000")
+    child = await put(saver, await put(saver, thread("odd", first["id"]), {}), {})
+    await saver.aput(thread("odd"), first, {}, {})
+    await saver.aput_writes(thread("odd", first["id"]), [("items", ["late"])], "task")
+    history = await saver.aget_delta_channel_history(config=child, channels=["items"])
+    assert history["items"]["writes"] == [("task", "items", ["late"])]
 
 
 async def test_a_copy_is_a_thread_of_its_own(saver: ActorSaver) -> None:

@@ -166,6 +166,13 @@ class Scopes:
             batch.save_metadata(as_metadata(delta))
             describe(batch, About(names, time.time()))
 
+    async def add_missing(self, names: tuple[str, ...], state: Mapping[str, Any]) -> None:
+        """Add what the state of an app or a user lacks of this."""
+        there = await self.state(*names)
+        delta = {key: value for key, value in state.items() if key not in there}
+        if delta:
+            await self._take(names, delta, secrets.token_hex(8), "import")
+
     async def is_there(self, *names: str) -> bool:
         """Whether there is such a session; a miss must not cost a scan of the directory."""
         session_id = session_id_of(*names)

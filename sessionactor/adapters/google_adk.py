@@ -10,6 +10,7 @@ the row's key; state is metadata. `app:` and `user:` state are the sessions `<ap
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
@@ -27,6 +28,7 @@ import sessionactor
 from sessionactor import SessionRegistry, StaleHeadError, StaleRevisionError
 from sessionactor.adapters import _google_adk_events as events
 from sessionactor.adapters import _google_adk_forking as forking
+from sessionactor.adapters import _google_adk_importing as importing
 from sessionactor.adapters import _google_adk_scopes as scopes
 from sessionactor.adapters import _google_adk_state as adk
 from sessionactor.adapters._google_adk_events import StoredSession
@@ -257,6 +259,21 @@ class ActorSessionService(Held, BaseSessionService):
         made = await self.get_session(app_name=app_name, user_id=user_id, session_id=new_id)
         assert made is not None
         return made
+
+    async def import_sqlite(self, path: str | os.PathLike[str]) -> int:
+        """Take over a file of `SqliteSessionService`, or of `DatabaseSessionService` on SQLite.
+
+        A session comes whole or not at all, and one that is there already is left as it is, so
+        that an import that was cut off can be repeated. The file is only read.
+
+        Returns:
+            How many sessions came.
+
+        Raises:
+            ValueError: it has not the tables that ADK makes now.
+        """
+        registry, shared = await self._opened()
+        return await importing.import_sqlite(registry, shared, path)
 
     async def _opened(self) -> tuple[SessionRegistry, Scopes]:
         registry = await self._holding.registry()

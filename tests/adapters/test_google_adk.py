@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -391,6 +392,50 @@ async def test_a_session_that_was_not_finished_is_created_again(tmp_path: Path) 
         assert (await service.list_sessions(**ADA)).sessions == []
         await service.create_session(**ADA, session_id="s")
         assert await service.get_session(**ADA, session_id="s") is not None
+
+
+# files of ADK's own services
+
+
+@pytest.mark.parametrize("make", [on_sqlite, on_database])
+async def test_a_file_of_their_own_is_taken_over(make: Make, tmp_path: Path) -> None:
+    expected = []
+    async with opened(make, tmp_path) as service:
+        for n in range(5):
+            session = await service.create_session(
+                app_name="app", user_id=f"u{n % 2}", state={"app:a": n, "user:b": n, "c": n, "d": n}
+            )
+            for turn in range(3):
+                await service.append_event(session, says(f"{n} {turn}", c=turn, user__e=turn))
+            expected.append(session)
+        expected = [await got(service, session) for session in expected]
+    async with ActorSessionService(tmp_path / "ours") as service:
+        assert await service.import_sqlite(tmp_path / "adk.db") == 5
+        for session in expected:
+            found = await got(service, session)
+            assert found.model_dump() == session.model_dump()
+        await service.append_event(found, says("more", app__a="kept"))
+        assert await service.import_sqlite(tmp_path / "adk.db") == 0
+        assert words(await got(service, found))[-1] == "more"
+        assert (await got(service, found)).state["app:a"] == "kept"
+        fork = await service.fork_session(
+            app_name="app", user_id=found.user_id, session_id=found.id, before_invocation_id="i1"
+        )
+        assert fork.state["d"] == 4
+        assert "c" not in fork.state
+
+
+async def test_a_file_that_is_not_theirs_is_refused(tmp_path: Path) -> None:
+    async with ActorSessionService(tmp_path / "ours") as service:
+        with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+            connection.execute("CREATE TABLE events (id, actions)")
+        with pytest.raises(ValueError, match="no events as ADK stores them now"):
+            await service.import_sqlite(tmp_path / "old.db")
+        (tmp_path / "text").write_text("no database " * 100)
+        for name in ("text", "none"):
+            with pytest.raises(sqlite3.Error):
+                await service.import_sqlite(tmp_path / name)
+        assert not (tmp_path / "none").exists()
 
 
 # registries

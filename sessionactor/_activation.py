@@ -127,13 +127,15 @@ class Activation:
             self._around.running.discard(self.session_id)
 
     async def _open_for_requests(self) -> None:
+        waiting = len(self.mailbox)
         try:
             if await self._open_existing() is None:
                 self._around.hub.absent(self.session_id)
                 self._around.catalog.deleted(self.session_id)  # perhaps by other hands
                 raise self._not_found()
         except SessionError as error:
-            self.mailbox.fail_requests(error)
+            # Who came while it was looked for may know better: another process has created it.
+            self.mailbox.fail_requests(error, waiting)
 
     async def _obey(self, envelope: Envelope) -> None:
         try:

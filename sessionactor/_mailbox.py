@@ -133,20 +133,32 @@ class Mailbox:
         self._admit()
         return envelope
 
-    def fail_requests(self, error: BaseException) -> None:
-        """Answer all requests with an error, those that wait for room included; keep commands."""
-        self.fail_blocked(error)
-        kept = []
-        for envelope in self._queue:
+    def fail_requests(self, error: BaseException, oldest: int | None = None) -> None:
+        """Answer requests with an error, those that wait for room included; keep commands.
+
+        `oldest`: of all that wait only so many, those that came first.
+        """
+        count = len(self) if oldest is None else oldest
+        kept = deque(self._queue)
+        self._queue.clear()
+        while kept and count > 0:
+            count -= 1
+            envelope = kept.popleft()
             if isinstance(envelope.content, Command):
-                kept.append(envelope)
+                self._queue.append(envelope)
             else:
                 envelope.fail(error)
-        self._queue = deque(kept)
+        self._queue.extend(kept)
+        self._fail_blocked(error, count)
+        self._admit()
 
     def fail_blocked(self, error: BaseException) -> None:
         """Refuse those who still wait for room."""
-        while self._blocked:
+        self._fail_blocked(error, len(self._blocked))
+
+    def _fail_blocked(self, error: BaseException, count: int) -> None:
+        while self._blocked and count > 0:
+            count -= 1
             _, room = self._blocked.popleft()
             if not room.done():
                 room.set_exception(error)

@@ -19,10 +19,12 @@ from waiting import PATIENCE_S, eventually
 from sessionactor import (
     Session,
     SessionExistsError,
+    SessionFile,
     SessionNotFoundError,
     SessionRegistry,
     StorageError,
 )
+from sessionactor._disk import DiskDirectory
 from sessionactor._scan import scan
 from sessionactor.checkup import check
 
@@ -483,3 +485,34 @@ async def test_a_file_that_was_moved_takes_all_that_was_answered_along(tmp_path:
         await registry.stop("a")
         os.rename(moved, tmp_path / "sessions" / "a_n.db")
         assert await contents(session) == [*range(20)]
+
+
+async def test_who_asks_once_a_session_was_created_is_not_told_that_it_was_missing_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, missed, created = DiskDirectory.find, asyncio.Event(), asyncio.Event()
+
+    async def find_late(*args: Any, **how: Any) -> SessionFile | None:
+        file = await find(*args, **how)
+        if file is None and not missed.is_set():
+            missed.set()
+            await created.wait()
+        return file
+
+    monkeypatch.setattr(DiskDirectory, "find", find_late)
+    async with (
+        SessionRegistry(tmp_path, catalog=False, mailbox_size=2) as mine,
+        SessionRegistry(tmp_path, catalog=False) as theirs,
+    ):
+        session = mine.session("s")
+        early = [asyncio.create_task(session.revision()) for _ in range(3)]
+        await missed.wait()
+        await theirs.start("s")
+        await theirs.stop("s")
+        late = [asyncio.create_task(session.revision()) for _ in range(3)]
+        await asyncio.sleep(0)  # until they have asked
+        created.set()
+        for task in early:
+            with pytest.raises(SessionNotFoundError):
+                await task
+        assert [await task for task in late] == [0, 0, 0]

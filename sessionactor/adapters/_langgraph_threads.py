@@ -44,6 +44,8 @@ class Threads:
         if thread is None:
             thread = Thread(registry, session_id_of(thread_id), thread_id, self._bases)
             self._used[thread_id] = thread
+        elif registry.whereis(thread.session_id) is None:
+            thread.forget()  # another process may have had it meanwhile
         self._recent[thread_id] = thread
         self._recent.move_to_end(thread_id)
         if len(self._recent) > _KEPT_THREADS:

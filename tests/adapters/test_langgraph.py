@@ -368,6 +368,25 @@ async def test_what_was_remembered_of_a_removed_checkpoint_is_forgotten(tmp_path
         assert newest.checkpoint["channel_values"]["messages"] == [said(0), said(1)]
 
 
+async def test_what_another_owner_did_meanwhile_is_not_overlooked(tmp_path: Path) -> None:
+    async with SessionRegistry(tmp_path) as here, SessionRegistry(tmp_path) as there:
+        saver, other = ActorSaver(here), ActorSaver(there)
+        await put(saver, thread("t"), {"messages": [said(9)]}, run_id="kept")
+        gone = await put(saver, thread("t"), {"messages": [said(0)]}, run_id="gone")
+        await here.stop("t")
+
+        await other.adelete_for_runs(["gone"])
+        newer = await put(other, thread("t"), {"messages": [said(1)]})
+        await there.stop("t")
+
+        await saver.aput_writes(newer, [("channel", 1)], "task")
+        await put(saver, gone, {"messages": [said(0), said(2)]})
+        await here.stop("t")
+        newest, after, _ = await listed(other, thread("t"))
+        assert newest.checkpoint["channel_values"]["messages"] == [said(0), said(2)]
+        assert after.pending_writes == [("task", "channel", 1)]
+
+
 async def test_a_put_beside_pruning_names_nothing_that_is_gone(saver: ActorSaver) -> None:
     config = await grow(saver, "t", 10)
     older = (await listed(saver, thread("t")))[5].config

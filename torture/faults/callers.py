@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final
 
-from sessionactor import Session, SessionError, StorageError
+from sessionactor import Session, SessionCrashedError, SessionError, StorageError
 from torture.kills.story import Story, Told, message, state_of
 
 BOUND_S: Final = 20.0
@@ -24,7 +24,8 @@ class Seen:
     broken: dict[str, list[str]] = field(default_factory=dict)
     """Sentences, by what was promised: `concerned`, `others`."""
     errors: Counter[str] = field(default_factory=Counter)
-    answers: int = 0
+    give_up: Callable[[], None] = lambda: None
+    """Ends the case: something hangs."""
     slowest_s: dict[str, float] = field(default_factory=lambda: {"concerned": 0.0, "others": 0.0})
 
     def fail(self, about: str, sentence: str) -> None:
@@ -41,10 +42,11 @@ class Seen:
         try:
             async with asyncio.timeout(BOUND_S):
                 answer = await call
-            self.answers += 1
         except SessionError as error:
             answer = error
             self.errors[type(error).__name__] += 1
+            if isinstance(error, SessionCrashedError):
+                self.fail(about, f"{what}: {error!r}")
             if type(error) is StorageError and _says_nothing(error):
                 self.fail(about, f"{what}: {error!r} does not say of what, or why")
             if about == "others":
@@ -52,6 +54,7 @@ class Seen:
         except TimeoutError as error:
             answer = error
             self.fail(about, f"{what}: no answer within {BOUND_S} s")
+            self.give_up()
         except Exception as error:
             answer = error
             self.fail(about, f"{what}: {error!r}, which is none of our errors")

@@ -14,7 +14,7 @@ from random import Random
 from time import monotonic
 from typing import Final, Literal, TypeAlias
 
-from sessionactor import Session, SessionNotFoundError, SessionRegistry, StorageError
+from sessionactor import Session, SessionError, SessionNotFoundError, SessionRegistry, StorageError
 from torture.faults.callers import Concerned, Seen
 from torture.faults.preload import Call, Control
 from torture.kills.story import message
@@ -232,19 +232,28 @@ async def little_memory(world: World) -> AsyncIterator[None]:
     """A message is larger than the memory that is left."""
     huge = {"data": bytes(96 << 20)}
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    room = world.chance.choice((64, 100, 150, 200)) << 20
-    resource.setrlimit(resource.RLIMIT_AS, (used + room, hard))
+    size, before = _memory()
     session = world.concerned.session
     try:
-        stored = await world.seen.asked("a huge message", session.append("h", huge))
+        for room in (world.chance.choice((200, 300)), world.chance.choice((32, 64, 96))):
+            resource.setrlimit(resource.RLIMIT_AS, (size + (room << 20), hard))
+            refused = await world.seen.asked("a huge message", session.append("h", huge))
+            if not isinstance(refused, SessionError):
+                world.seen.fail("concerned", f"a huge message was not refused: {refused!r}")
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-    if isinstance(stored, int):
-        await session.truncate_from(stored)
-        world.concerned.story.high_water = stored
+    _, after = _memory()
+    if after - before > len(huge["data"]) // 2:
+        world.seen.fail("concerned", f"{after - before:,} bytes are in use after a huge message")
+
+
+def _memory() -> tuple[int, int]:
+    """Bytes of this process's address space, and in use of it."""
+    with open("/proc/self/statm") as file:
+        size, used = file.read().split()[:2]
+    page = resource.getpagesize()
+    return int(size) * page, int(used) * page
 
 
 @asynccontextmanager

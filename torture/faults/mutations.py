@@ -12,12 +12,11 @@ from unittest.mock import patch
 from sessionactor import _codec as codec
 from sessionactor import _files as files
 from sessionactor import _sql as sql
-from sessionactor._activation import Activation
 from sessionactor._changes import State
 from sessionactor._deciding import Decision, decide
 from sessionactor._opening import Connector
 from sessionactor._requests import Write
-from sessionactor._store import SqliteStore, Store
+from sessionactor._store import SqliteStore
 from torture.campaign import Mutation
 
 
@@ -41,23 +40,6 @@ def swallow_errors_of_a_commit() -> Iterator[None]:
     honest = sql.commit
     with patch.object(sql, "commit", commit):
         yield
-
-
-@contextmanager
-def go_on_with_a_failed_store() -> Iterator[None]:
-    """A session whose file failed is never opened again."""
-    serve = Activation._serve
-
-    async def stubborn(self: Activation, store: Store) -> None:
-        with patch.object(store, "close", _nothing):
-            await serve(self, store)
-
-    with patch.object(Activation, "_serve", stubborn):
-        yield
-
-
-async def _nothing(*_: Any) -> None:
-    return None
 
 
 @contextmanager
@@ -153,5 +135,4 @@ MUTATIONS: dict[str, Mutation] = {
     "keep-large-buffers": keep_large_buffers,
     "trust-the-clock": trust_the_clock,
     "leave-half-of-a-file": leave_half_of_a_file,
-    "go-on-with-a-failed-store": go_on_with_a_failed_store,
 }

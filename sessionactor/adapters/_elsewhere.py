@@ -211,16 +211,22 @@ async def join(path: str, holder: object) -> Elsewhere:
         return found
 
 
-async def leave(found: Elsewhere, holder: object) -> None:
-    """Let go of a registry; its last holder closes it, and waits until that is done."""
+def let_go(found: Elsewhere, holder: object) -> bool:
+    """Let go of a registry; whether it was its last holder, and it begins to close."""
     with _guard:
         if holder not in found.holders:
-            return
+            return False
         found.holders.discard(holder)
         if found.holders:
-            return
+            return False
         found.end()
-    await settled(found.finished())
+        return True
+
+
+async def leave(found: Elsewhere, holder: object) -> None:
+    """Let go of a registry; its last holder closes it, and waits until that is done."""
+    if let_go(found, holder):
+        await settled(found.finished())
 
 
 async def _outcome(future: Future[None]) -> None:

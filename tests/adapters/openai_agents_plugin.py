@@ -6,7 +6,6 @@ make such a session, but for those of `openai_agents_excluded.txt`; nothing of t
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,11 +23,10 @@ from sessionactor.adapters.openai_agents import ActorSession
 
 EXCLUDED = Path(__file__).with_name("openai_agents_excluded.txt")
 made: list[ActorSession] = []
-closing: set[asyncio.Task[None]] = set()
 
 
 class SQLiteSession(ActorSession):
-    """`ActorSession` with the arguments, and the `close`, of the class in whose place it is."""
+    """`ActorSession` with the arguments of the class in whose place it is."""
 
     def __init__(
         self,
@@ -43,16 +41,6 @@ class SQLiteSession(ActorSession):
         super().__init__(session_id, where, session_settings=session_settings)
         self.directory = where
         made.append(self)
-
-    def close(self) -> None:
-        """What is closed with an `await` here is closed without one there."""
-        self._closed = True
-        try:
-            task = asyncio.get_running_loop().create_task(self.aclose())
-        except RuntimeError:
-            return  # no loop, so nothing is open in it
-        closing.add(task)
-        task.add_done_callback(closing.discard)
 
 
 for module in (agents, agents.memory, agents.memory.sqlite_session):

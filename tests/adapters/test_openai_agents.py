@@ -159,6 +159,19 @@ async def test_after_closing_calls_are_refused_until_it_is_entered_again(
             assert await session.get_items() == [user("1")]
 
 
+async def test_closing_needs_no_waiting(tmp_path: Path, how: str) -> None:
+    async with Place(tmp_path, how) as where:
+        for number in range(1, 4):
+            session = ActorSession("a", where)
+            await session.add_items([user(str(number))])
+            session.close()
+            session.close()
+            with pytest.raises(RegistryClosedError):
+                await session.get_items()
+            async with ActorSession("a", where) as other:
+                assert len(await other.get_items()) == number
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

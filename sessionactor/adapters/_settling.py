@@ -18,15 +18,15 @@ async def settled(call: Coroutine[Any, Any, T]) -> T:
         CancelledError: the caller was cancelled meanwhile, whatever the call came to.
     """
     task = asyncio.ensure_future(call)
-    cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError as error:
-                cancelled = error
-    if cancelled is None:
-        return task.result()
-    if not task.cancelled():
-        task.exception()  # nobody is told of it now
-    raise cancelled
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True):
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError:
+                    continue  # once more: it is told of below
+        if not task.cancelled():
+            task.exception()  # nobody is told of it now
+        raise

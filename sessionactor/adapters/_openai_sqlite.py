@@ -21,6 +21,7 @@ from sessionactor.interchange import import_session
 
 _LONE: Final = re.compile("[\ud800-\udfff]")
 _TO_ESCAPE: Final = re.compile("[\\\\\ud800-\udfff]")
+_MAIN: Final = "main"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -37,6 +38,19 @@ class ImportedSession(NamedTuple):
     problem: str | None = None
 
 
+class _Stored(NamedTuple):
+    """A session of the file, or a branch of one."""
+
+    session_id: str
+    branch: str | None = None
+    """`None`: the file knows no branches."""
+
+    @property
+    def new_id(self) -> str:
+        is_main = self.branch in (None, _MAIN)
+        return self.session_id if is_main else f"{self.session_id}@{self.branch}"
+
+
 class _Read(NamedTuple):
     items: int
     skipped: int
@@ -51,11 +65,13 @@ async def import_sqlite(
     sessions_table: str = "agent_sessions",
     messages_table: str = "agent_messages",
 ) -> list[ImportedSession]:
-    """Take over the sessions of a file of `SQLiteSession` or `AsyncSQLiteSession`.
+    """Take over the sessions of a file of `SQLiteSession` or one of its kin.
 
     The file is only read, in one transaction. Each session keeps its id, which is its name as
     well, its items, and their times. It is there whole or not at all; a session that is here
     already is never changed. Done again, it goes on where it stopped.
+
+    Of `AdvancedSQLiteSession` each branch but `main` becomes a session `<id>@<branch>`.
 
     Args:
         path: The file.
@@ -82,12 +98,14 @@ async def import_sqlite(
         try:
             registry = await holding.registry()
             await loop.run_in_executor(worker, source.open)
-            wanted = await loop.run_in_executor(worker, source.session_ids)
-            for session_id in wanted if session_ids is None else session_ids:
-                read = await loop.run_in_executor(worker, source.write, session_id, part)
+            wanted = None if session_ids is None else set(session_ids)
+            for stored in await loop.run_in_executor(worker, source.sessions):
+                if wanted is not None and stored.session_id not in wanted:
+                    continue
+                read = await loop.run_in_executor(worker, source.write, stored, part)
                 result = await import_session(registry, part)
                 problem = str(result.problems[0].reason) if result.problems else None
-                done.append(ImportedSession(session_id, result.status, *read, problem))
+                done.append(ImportedSession(stored.new_id, result.status, *read, problem))
         finally:
             await loop.run_in_executor(worker, source.close)
             await holding.aclose()
@@ -113,25 +131,27 @@ class _Source:
         if self._connection is not None:
             self._connection.close()
 
-    def session_ids(self) -> list[str]:
+    def sessions(self) -> list[_Stored]:
         rows = self._rows(f"SELECT session_id FROM {self._sessions} ORDER BY created_at, rowid")
-        return [row[0] for row in rows]
+        ids = [row[0] for row in rows]
+        if not any(self._rows("SELECT 1 FROM sqlite_master WHERE name = 'message_structure'")):
+            return [_Stored(session_id) for session_id in ids]
+        branches = list(self._rows("SELECT DISTINCT session_id, branch_id FROM message_structure"))
+        found = [_Stored(session_id, _MAIN) for session_id in ids]
+        return found + [_Stored(*row) for row in sorted(branches) if row[1] != _MAIN]
 
-    def write(self, session_id: str, path: Path) -> _Read:
+    def write(self, stored: _Stored, path: Path) -> _Read:
         """Write the session down in the lossless format of `sessionactor.interchange`."""
         found = self._rows(
-            f"SELECT created_at, updated_at FROM {self._sessions} WHERE session_id = ?", session_id
+            f"SELECT created_at, updated_at FROM {self._sessions} WHERE session_id = ?",
+            stored.session_id,
         )
         created, updated = next(found, (None, None))
         begun = _time(created)
         items: list[tuple[dict[str, Any], datetime]] = []
         skipped = 0
         last = begun
-        for data, inserted in self._rows(
-            f"SELECT message_data, created_at FROM {self._messages}"
-            " WHERE session_id = ? ORDER BY id",
-            session_id,
-        ):
+        for data, inserted in self._items(stored):
             item = _item(data)
             if item is None:
                 skipped += 1
@@ -139,7 +159,7 @@ class _Source:
             last = max(last, _time(inserted))
             items.append((item, last))
         with closing(path.open("w", encoding="utf-8")) as file:
-            _put(file, _heading(session_id, len(items), begun, max(last, _time(updated))))
+            _put(file, _heading(stored.new_id, len(items), begun, max(last, _time(updated))))
             for number, (item, time) in enumerate(items, 1):
                 _put(file, self._message(number, item, time))
             _put(file, {"type": "end"})
@@ -157,6 +177,17 @@ class _Source:
         if item.get("type") == "compaction" or item.get("role") == "summary":
             line["checkpoint"] = True
         return line
+
+    def _items(self, stored: _Stored) -> Iterator[tuple[Any, ...]]:
+        what = f"SELECT m.message_data, m.created_at FROM {self._messages} AS m"
+        if stored.branch is None:
+            return self._rows(f"{what} WHERE m.session_id = ? ORDER BY m.id", stored.session_id)
+        return self._rows(
+            f"{what} JOIN message_structure AS s ON m.id = s.message_id"
+            " WHERE m.session_id = ? AND s.branch_id = ? ORDER BY s.sequence_number",
+            stored.session_id,
+            stored.branch,
+        )
 
     def _rows(self, sql: str, *arguments: str) -> Iterator[tuple[Any, ...]]:
         assert self._connection is not None

@@ -16,7 +16,7 @@ from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 from agents import SQLiteSession
-from agents.extensions.memory import AsyncSQLiteSession
+from agents.extensions.memory import AdvancedSQLiteSession, AsyncSQLiteSession
 from agents.memory import OpenAIResponsesCompactionSession
 from agents.memory import Session as SessionProtocol
 from hypothesis import given
@@ -674,6 +674,28 @@ async def test_a_file_of_the_framework_is_taken_over(tmp_path: Path, how: str) -
         assert [each.status for each in again] == ["exists", "unchanged", "unchanged"]
         only = await import_sqlite(theirs, where, session_ids=["odd"])
         assert [each.session_id for each in only] == ["odd"]
+
+
+async def test_branches_of_an_advanced_session_become_sessions(tmp_path: Path) -> None:
+    theirs = AdvancedSQLiteSession(
+        session_id="a", db_path=tmp_path / "theirs.db", create_tables=True
+    )
+    await theirs.add_items([user("1"), said("2"), user("3"), said("4")])  # type: ignore[list-item]
+    branch = await theirs.create_branch_from_turn(2)
+    await theirs.add_items([user("otherwise")])  # type: ignore[list-item]
+    expected = {name: await theirs.get_items(branch_id=name) for name in ("main", branch)}
+    theirs.close()
+
+    async with SessionRegistry(tmp_path / "sessions") as registry:
+        done = await import_sqlite(tmp_path / "theirs.db", registry)
+        assert [(each.session_id, each.status) for each in done] == [
+            ("a", "imported"),
+            (f"a@{branch}", "imported"),
+        ]
+        assert await ActorSession("a", registry).get_items() == expected["main"]
+        assert await ActorSession(f"a@{branch}", registry).get_items() == expected[branch]
+        assert len(expected["main"]) == 4
+        assert len(expected[branch]) == 3
 
 
 async def test_what_is_no_file_of_the_framework_is_refused(tmp_path: Path) -> None:

@@ -14,12 +14,18 @@
     contest, contender   one case of the second kind, and a process of it
     mutations            faults that have to be seen
 
-The first kind has no threads and no disk: its store is `sessionactor.testing.MemoryVault`, and
-everything is stepped through in an order that the seed gives, so that a case is seen again
-exactly. The second kind has all of that, and so is another history each time: a failure comes
-with the history that it is of. What is not looked at: subscriptions to sessions that move from
-process to process, turns in them (a new owner says `interrupted` by itself), and orders among
-several sessions, which nobody promises.
+The first kind has no threads and no disk: its store is `sessionactor.testing.MemoryVault`, its
+catalog is in memory, and everything is stepped through in an order that the seed gives, so that
+a case is seen again exactly. The second kind has all of that, and so is another history each
+time: a failure comes with what of its history does not fit.
+
+Assumed: a call that was cancelled and accepted is carried out in the order of its mailbox; a
+killed process does nothing once it is reaped; the processes of a machine share a clock. Where
+calls have no answer there may be very many orders: a search that gives up counts as undecided.
+
+Not looked at: subscriptions to sessions that move from process to process, turns in them (a new
+owner says `interrupted` by itself), what the catalog says while others change it, and orders
+among several sessions, which nobody promises.
 """
 
 from __future__ import annotations

@@ -110,9 +110,10 @@ class _Play:
             weights.pop("fork", None)
         self._weights = weights if weights.keys() & COMMON.keys() else COMMON
         outcome.faulty = random.random() < 0.35
-        self._cancels = random.choice([0, 0.05, 0.3])
+        self._cancels = random.choice([0, 0.1, 0.4])
         buffer = random.choice([2, 8, 1000, 1000])
         self._lags = buffer < 1000
+        self._has_catalog = random.random() < 0.3
         self._registry = SessionRegistry(
             None,
             max_active=random.choice([1, 2, 4, 4]),
@@ -120,7 +121,7 @@ class _Play:
             mailbox_size=random.choice([1, 2, 3, 64]),
             subscriber_buffer=buffer,
             open_store=faulty_store(self._faults, MemoryVault(clock=self._now_us).open_store),
-            catalog=random.random() < 0.3,
+            catalog=self._has_catalog,
         )
 
     def _now_us(self) -> int:
@@ -145,6 +146,8 @@ class _Play:
         others = [self._follow(known) for _ in range(random.choice([0, 1, 2, 3]))]
         if self._outcome.faulty:
             others.append(self._sabotage())
+        if self._has_catalog:
+            others.append(self._list())
         tasks = workers + [asyncio.create_task(other) for other in others]
         if random.random() < 0.3:
             await self._pause(5 * _MOST_S)
@@ -262,6 +265,19 @@ class _Play:
             follower.ending = "failed"  # there is none, or another one than it was
         finally:
             await subscription.aclose()
+
+    async def _list(self) -> None:
+        """Have the catalog ask all sessions what they are, again and again."""
+        for _ in range(self._random.randint(1, 3)):
+            await self._pause()
+            try:
+                names = [info.name for info in (await self._registry.sessions()).sessions]
+                assert len(names) <= len(self._sessions), names
+            except RegistryClosedError:
+                return
+            except (StorageError, SessionCrashedError):
+                if not self._outcome.faulty:
+                    raise
 
     async def _sabotage(self) -> None:
         random = self._random

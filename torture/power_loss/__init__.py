@@ -27,8 +27,9 @@ for since; at `normal` in one of those since it was created, forked or renamed. 
 from there, the catalog lists and finds just what is there, and no file is left half-made. A
 backup that was answered is whole.
 
-Not held: the power going again while it recovers; a session whose file was put there by other
-hands and never synced; files that were corrupted after they had been synced.
+Some victims begin with what a loss of power left of another one, so that the power goes again
+while that is put right. Not held: sessions whose files other hands put there and never synced,
+and files that are damaged after they were synced.
 """
 
 from torture.campaign import Campaign

@@ -40,6 +40,8 @@ class Life(NamedTuple):
     often: str | None = None
     """A step that it does more often."""
     has_catalog: bool = True
+    second: bool = False
+    """Whether it begins with what a loss of power left of another life."""
 
 
 LIVES: Final = (
@@ -49,6 +51,7 @@ LIVES: Final = (
     Life(""),
     Life("directory orphans", ("create", "delete_and_create"), often="delete_and_create"),
     Life("directory open orphans", ("create",), often="rename"),
+    Life("directory 1 open orphans", second=True),
 )
 
 
@@ -68,6 +71,25 @@ async def prepare(directory: Path, elsewhere: Path, life: Life) -> dict[str, Pre
         for name in ("one", "two", "three", "fork"):
             _put(elsewhere / "s2_one.db-wal", directory / f"s2_{name}.db-wal")
         (directory / "s2_one.db").unlink()
+    return found
+
+
+async def take_over(left: Path, directory: Path, elsewhere: Path) -> dict[str, Prepared]:
+    """Begin with what a loss of power left of a directory; what is to be found in it."""
+    elsewhere.mkdir()
+    if not left.is_dir():
+        return {}
+    directory.mkdir()
+    for path in left.iterdir():
+        _put(path, directory / path.name)
+        _put(path, elsewhere / path.name)
+    found: dict[str, Prepared] = {}
+    async with SessionRegistry(elsewhere, catalog=False) as registry:
+        for file in await registry.find("*"):
+            session = registry.session(file.session_id)
+            seen = await shown(session)
+            known = Known(await session.append("a", {}) - 1)
+            found[file.session_id] = known, State(seen, known.high, ())
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from torture.campaign import Budget
 from torture.power_loss.disk import Disk, Left, Loss, materialise
+from torture.power_loss.preparing import LIVES
 from torture.power_loss.recording import compiled, parse, record
 from torture.power_loss.recovery import Questions, recover
 from torture.power_loss.verdict import History, history
@@ -83,17 +84,29 @@ class _Round:
         if self._budget.case is not None and self._kept.exists():
             self._log = self._kept.read_bytes()
             return
+        try:
+            log = self._recorded(library)
+            if LIVES[self._number % len(LIVES)].second:
+                first, chance = Disk(list(parse(log))), self._budget.random(self._number, "first")
+                loss = next(islice(first.losses(chance), chance.randrange(_LOSSES), None))
+                with tempfile.TemporaryDirectory(dir=self._directory.parent) as left:
+                    materialise(first.after(loss), Path(left) / "root")
+                    log = self._recorded(library, "--left", Path(left) / "root")
+            self._log = log
+        except RuntimeError as error:
+            self._failure = str(error)
+
+    def _recorded(self, library: Path, *more: object) -> bytes:
         root = self._directory / "root"
         root.mkdir(parents=True)
-        command = ["-m", "torture.power_loss.victim", root, self._directory / "marks"]
-        command += [self._budget.seed, self._number]
+        command: list[object] = ["-m", "torture.power_loss.victim", root, self._directory / "marks"]
+        command += [self._budget.seed, self._number, *more]
         if self._budget.mutation is not None:
             command += ["--mutation", self._budget.mutation]
         try:
-            self._log = record(library, root, self._directory, command)
-        except RuntimeError as error:
-            self._failure = str(error)
-        shutil.rmtree(self._directory)
+            return record(library, root, self._directory, command)
+        finally:
+            shutil.rmtree(self._directory)
 
     async def run(self, rows: dict[str, Row]) -> None:
         """Have its power lost."""
@@ -122,7 +135,8 @@ class _Round:
         if wrong is not None:
             note = disk.notes[loss.at - 1]
             row.fail(f"{self._number}.{loss.number}", f"{wrong} [{loss}, {note.brief()}]")
-            self._kept.write_bytes(self._log)
+            if self._budget.mutation is None:
+                self._kept.write_bytes(self._log)
 
     def _losses(self, disk: Disk) -> Iterator[Loss]:
         losses = islice(disk.losses(self._budget.random(self._number)), _LOSSES)

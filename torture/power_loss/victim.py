@@ -1,6 +1,6 @@
 """The process whose disk loses its power: it does this and that with sessions, and says so.
 
-    python -m torture.power_loss.victim ROOT MARKS SEED NUMBER [--mutation NAME]
+    python -m torture.power_loss.victim ROOT MARKS SEED NUMBER [--left ROOT] [--mutation NAME]
 
 Its marks, a JSON object each, tell when a call begins and is answered, and what a session was
 after it (`became`). What it prepares before the mark `start` is on the disk for certain.
@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 from sessionactor import SessionRegistry
 from sessionactor import _schema as schema
 from torture.mutations import planted
-from torture.power_loss.preparing import LIVES, Known, Life, prepare
+from torture.power_loss.preparing import LIVES, Known, Life, prepare, take_over
 from torture.power_loss.snapshot import BACKUPS, SESSIONS, WORD, Shown, State, keyed, shown
 
 IDS: Final = ("s0", "s1", "s2")
@@ -46,11 +46,15 @@ class Victim:
         """Say something."""
         os.write(self._marks, json.dumps(what).encode())
 
-    async def run(self) -> None:
-        """Prepare, and then do steps."""
+    async def run(self, left: Path | None) -> None:
+        """Prepare, or begin with what was left, and then do steps."""
         (self._root / BACKUPS).mkdir()
         directory = self._root / SESSIONS
-        prepared = await prepare(directory, self._root.parent / "elsewhere", self._life)
+        elsewhere = self._root.parent / "elsewhere"
+        if left is None:
+            prepared = await prepare(directory, elsewhere, self._life)
+        else:
+            prepared = await take_over(left / SESSIONS, directory, elsewhere)
         os.write(self._marks, b"start")
         has_catalog = self._life.has_catalog
         self.mark(durability=self.durability, has_catalog=has_catalog)
@@ -61,7 +65,7 @@ class Victim:
             for session_id, (known, state) in prepared.items():
                 self._sessions[session_id] = known
                 self.mark(became=[SESSIONS, session_id, None, True, state.plain()])
-            for step in self._life.first:
+            for step in self._life.first if left is None else ():
                 await getattr(self, f"_{step}")("s2" if "create" in step else "s1")
             for _ in range(STEPS):
                 await self._step()
@@ -248,6 +252,7 @@ def main() -> None:
     parser.add_argument("marks", type=Path)
     parser.add_argument("seed")
     parser.add_argument("number", type=int)
+    parser.add_argument("--left", type=Path)
     parser.add_argument("--mutation")
     options = parser.parse_args()
     marks = os.open(options.marks, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -256,7 +261,7 @@ def main() -> None:
     # A log that is moved into its file often: what a long life would do, in a short one.
     schema.WAL_PAGES = chance.choice([schema.WAL_PAGES, 8, 30])  # type: ignore[misc]
     with planted(options.mutation):
-        asyncio.run(Victim(options.root, marks, life, chance).run())
+        asyncio.run(Victim(options.root, marks, life, chance).run(options.left))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyio
 
+from sessionactor import _files as files
 from sessionactor._actor import Actor, is_ending
 from sessionactor._changes import StateName
 from sessionactor._commands import Delete, Expire, Fork, Rename, Start, Stop
@@ -290,6 +291,7 @@ class Activation:
             await around.capacity.acquire(self)
             opening = around.directory.opening(file, around.durability, create=create)
             opening = opening._replace(token=around.token, origin=origin)
+            left_open = around.durability == "normal" and files.has_log(file.path)
             if create:
                 await around.catalog.forgotten(self.session_id)
                 with around.directory.creating(file):
@@ -310,6 +312,9 @@ class Activation:
         info = self._store.info()
         self._revision = info.revision
         around.catalog.opened(info)
+        if left_open:
+            # A power loss may have taken what the catalog has, and soon there is as much again.
+            await around.catalog.taken(self.session_id)
         self._note_running(info.state)
         around.hub.opened(self.session_id, info.revision, created=create)
 

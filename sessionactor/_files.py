@@ -254,6 +254,11 @@ def is_at(path: Path, key: tuple[int, int]) -> bool:
     return (status.st_dev, status.st_ino) == key
 
 
+def has_log(path: Path | None) -> bool:
+    """Whether a session was left open, or somebody reads it."""
+    return path is not None and os.path.lexists(f"{path}{names.LOG_SUFFIX}")
+
+
 def size(path: Path) -> int:
     """Bytes of a database and its log."""
     total = 0
@@ -332,10 +337,7 @@ def remove_side_files(path: Path) -> bool:
 
 
 def remove_orphans(path: Path) -> None:
-    """Remove the logs beside a name that a database is to get: SQLite would replay them into it.
-
-    After a power loss they might be back, and the database there.
-    """
+    """Remove logs beside a name that a database is to get, for good: SQLite would replay them."""
     if remove_side_files(path):
         sync_directory(path.parent)
 

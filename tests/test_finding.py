@@ -842,3 +842,24 @@ async def test_the_catalog_survives_a_power_loss_at_either_durability(tmp_path: 
         async with SessionRegistry(tmp_path, durability="normal") as registry:
             assert (await registry.sessions()).sessions == []
     assert synchronous == {"PRAGMA synchronous = FULL"}
+
+
+async def test_what_a_power_loss_took_is_not_found_once_more_is_said(tmp_path: Path) -> None:
+    path, catalog = tmp_path / "s_n.db", tmp_path / CATALOG
+    parts = (path, path.with_name("s_n.db-wal"))
+    async with SessionRegistry(tmp_path, durability="normal") as registry:
+        session = await registry.start("s", name="n")
+        await session.append("a", says("first"))
+        kept = [part.read_bytes() for part in parts]
+        await session.append("a", says("lost"))
+    for part, content in zip(parts, kept, strict=True):
+        part.write_bytes(content)
+    async with SessionRegistry(tmp_path, durability="normal") as registry:
+        await registry.session("s").append("a", says("more"))
+        with closing(sqlite3.connect(catalog)) as connection:
+            found = connection.execute(
+                "SELECT text FROM docs JOIN sessions ON sessions.id = docs.session"
+            ).fetchall()
+        assert ("lost",) not in found  # for whoever comes after another power loss
+        assert where(await registry.search("more")) == [("s", 2)]
+        assert await registry.search("lost") == []

@@ -286,7 +286,8 @@ class Disk:
         """Answers and syncs are what promises hang on."""
         before = self.notes[time - 1].what if time else "m"
         after = self.notes[time].what if time < len(self.notes) else "s"
-        return 1 + 6 * (before == "m") + 4 * (before in "lrusd") + 4 * (after == "s")
+        is_new = any(note.what == "c" for note in self.notes[max(time - 3, 0) : time])
+        return 1 + 6 * (before == "m" or is_new) + 4 * (before in "lrusd") + 4 * (after == "s")
 
     def _mixable(self, times: Sequence[int]) -> list[float]:
         """There is something to mix where several names changed since they were synced."""

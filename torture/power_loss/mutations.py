@@ -19,7 +19,6 @@ from sessionactor import _opening as opening
 from sessionactor import _schema as schema
 from sessionactor import _sql as sql
 from sessionactor._catalog import Catalog
-from sessionactor._catalog_writing import Writing
 from sessionactor._syncing import sync_directory
 from torture.campaign import Mutation
 
@@ -117,13 +116,6 @@ def _catalog_synced_rarely(
     return connection
 
 
-def _opened_at_any_revision(real: Any, writing: Any, known: Any, info: Any) -> bool:
-    if known is not None and known.revision > info.revision:
-        return False
-    answer: bool = real(writing, known, info)
-    return answer
-
-
 MUTATIONS: Final[dict[str, Mutation]] = {
     "commits are not synced": _replacing(opening, "_prepare", _prepare_synced_rarely),
     "a new image is not synced": _replacing(files, "write", _write_unsynced),
@@ -142,5 +134,4 @@ MUTATIONS: Final[dict[str, Mutation]] = {
         catalog_file.CatalogFile, "_connect", _catalog_synced_rarely
     ),
     "closing does not wait for the catalog": _replacing(Catalog, "taken", _not_waiting),
-    "the catalog keeps what was lost": _replacing(Writing, "_opened", _opened_at_any_revision),
 }

@@ -52,6 +52,7 @@ class _Place:
         self._history = history
         self._place = place
         self._at = at
+        self._more = 1 + at % 3  # messages: as many as were lost, perhaps
         self._sessions: dict[str, tuple[str, int]] = {}
         """By id: the name, and how many rows there are."""
         self._texts: dict[tuple[str, int], str] = {}
@@ -101,14 +102,16 @@ class _Place:
             again = await session.append("k", keyed(key), key=key)
             if again != db_id:
                 raise Wrong(f"session {session_id}: key {key} gave {again}, before it {db_id}")
-        text = f"{WORD} later"
-        db_id = await session.append("later", {"role": "user", "content": text})
-        if db_id not in [state.high + 1 for state in states]:
-            may_be = sorted({state.high + 1 for state in states})
-            raise Wrong(f"session {session_id}: the next id is {db_id}; it may be {may_be}")
+        may_be = {state.high + 1 for state in states}
+        for number in range(self._more):
+            text = f"{WORD} later {number}"
+            db_id = await session.append("later", {"role": "user", "content": text})
+            if db_id not in may_be:
+                raise Wrong(f"session {session_id}: the next id is {db_id}; it may be {may_be}")
+            may_be = {db_id + 1}
+            self._texts[session_id, db_id] = text
         name, count = self._sessions[session_id]
-        self._sessions[session_id] = (name, count + 1)
-        self._texts[session_id, db_id] = text
+        self._sessions[session_id] = (name, count + self._more)
 
     async def _catalog(self) -> tuple[dict[str, tuple[str, int]], dict[tuple[str, int], str]]:
         """What the catalog says there is."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from weakref import WeakSet
 
 from sessionactor import (
@@ -30,6 +30,48 @@ from sessionactor.adapters._exiting import before_threads_are_joined
 from sessionactor.adapters._settling import settled
 
 T = TypeVar("T")
+
+
+class _Answer(Generic[T]):
+    """What a call in another loop comes to, awaited in this one."""
+
+    def __init__(self, call: Coroutine[Any, Any, T]) -> None:
+        self._here = asyncio.get_running_loop()
+        self.future: asyncio.Future[T] = self._here.create_future()
+        self._calls = [call]
+
+    def take(self) -> Coroutine[Any, Any, T] | None:
+        """The call, for one of the two threads only: to begin it, or to give it up."""
+        try:
+            return self._calls.pop()
+        except IndexError:
+            return None
+
+    def give_up(self) -> None:
+        """Have the call not begun, if it has not."""
+        call = self.take()
+        if call is not None:
+            call.close()
+
+    def give(self, task: asyncio.Task[T]) -> None:
+        """Hand over what a task of the other loop came to; called there."""
+        error = RegistryClosedError("closed") if task.cancelled() else task.exception()
+        if error is not None:
+            self.refuse(error)
+        else:
+            self._later(self.future.set_result, task.result())
+
+    def refuse(self, error: BaseException) -> None:
+        """Raise that where the answer is awaited; called from another thread."""
+        self._later(self.future.set_exception, error)
+
+    def _later(self, call: Callable[[Any], None], value: object) -> None:
+        def hand_over() -> None:
+            if not self.future.done():
+                call(value)
+
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._here.call_soon_threadsafe(hand_over)
 
 
 class Elsewhere:
@@ -50,6 +92,8 @@ class Elsewhere:
         for future in (self.started, self.ended):
             future.set_running_or_notify_cancel()  # whoever waits may be cancelled, it may not
         self.is_ending = False
+        self._asked: set[_Answer[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(
             target=self._run, name=f"sessionactor {path}", daemon=True
         )  # a daemon: it is told to end, and waited for, before other threads are
@@ -155,10 +199,31 @@ class Elsewhere:
         return self.session(session.session_id)
 
     async def _there(self, call: Coroutine[Any, Any, T]) -> T:
-        if self.ended.done():
-            call.close()
-            raise RegistryClosedError(f"{self._path} was closed")
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, self._loop))
+        """Have something done in the registry's loop; once it has begun, it is done whole."""
+        answer = _Answer(call)
+        self._asked.add(answer)
+        try:
+            if self.ended.done():  # looked at after it was added: whoever ends it looks there
+                raise self._gone()
+            try:
+                self._loop.call_soon_threadsafe(self._begin, answer)
+            except RuntimeError:  # the loop has been closed just now
+                raise self._gone() from None
+            return await answer.future
+        finally:
+            self._asked.discard(answer)
+            answer.give_up()
+
+    def _begin(self, answer: _Answer[Any]) -> None:
+        call = answer.take()
+        if call is not None:
+            task = self._loop.create_task(call)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(answer.give)
+
+    def _gone(self) -> RegistryClosedError:
+        return RegistryClosedError(f"{self._path} was closed")
 
     def _run(self) -> None:
         try:
@@ -170,6 +235,8 @@ class Elsewhere:
                 self.started.set_exception(error)
         finally:
             self.ended.set_result(None)
+            for answer in list(self._asked):
+                answer.refuse(self._gone())
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -129,6 +129,42 @@ async def test_a_directory_that_cannot_be_used_is_told_of_each_time(tmp_path: Pa
     await use(tmp_path / "file")
 
 
+async def test_what_is_still_asked_when_it_closes_is_refused_and_not_waited_for_ever(
+    tmp_path: Path,
+) -> None:
+    found = await join(str(tmp_path), holder := Holder())
+    begun = threading.Event()
+
+    async def endless(registry: SessionRegistry) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    asking = asyncio.ensure_future(found.do(endless))
+    await asyncio.to_thread(begun.wait)
+    await leave(found, holder)
+    with pytest.raises(RegistryClosedError):
+        await asking
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_cancelled_call_was_not_begun_or_is_carried_out(tmp_path: Path, turns: int) -> None:
+    found = await join(str(tmp_path), holder := Holder())
+    session = await found.start("a")
+    for number in range(30):
+        head = await session.head()
+        before = 0 if head is None else head.db_id
+        asking = asyncio.ensure_future(session.append("agent", {"n": number}))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        await session.append("agent", {"then": number})
+        rows = await session.messages(after=before)
+        assert [*rows[-1].message] == ["then"]
+        assert [row.message for row in rows[:-1]] in ([], [{"n": number}])
+    await leave(found, holder)
+
+
 async def test_any_call_of_the_registry_can_be_made(tmp_path: Path) -> None:
     found = await join(str(tmp_path), holder := Holder())
     await (await found.start("a", name="mango")).append("agent", MESSAGE)

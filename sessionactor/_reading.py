@@ -229,7 +229,7 @@ def read_changes(since: int, max_rows: int, connection: sqlite3.Connection) -> C
     bounds = (since, upto)
     removals = [RemoveRows._make(row) for row in connection.execute(REMOVALS, bounds)]
     merged = connection.execute(MERGED, bounds).fetchall()
-    _check_changes(removals, merged, loaded.state.high_water)
+    _check_changes(removals, merged)
     changes: list[tuple[int, Step]] = [
         *((step.revision, step) for step in removals),
         *((row[11], InsertRows([row[:11]], [])) for row in inserted if row[11] <= upto),
@@ -245,15 +245,13 @@ def read_changes(since: int, max_rows: int, connection: sqlite3.Connection) -> C
     return Changes(changes, upto, upto < end, loaded.info)
 
 
-def _check_changes(
-    removals: list[RemoveRows], merged: list[tuple[object, object, int]], high_water: int
-) -> None:
+def _check_changes(removals: list[RemoveRows], merged: list[tuple[object, object, int]]) -> None:
     """Refuse what no session has: nobody else shall trip over it."""
     if not (
         all(
             type(first) is int
-            and 0 <= first <= high_water + 1  # a fork begins so
-            and (last is None or (type(last) is int and last <= high_water))
+            and 0 <= first < MAX_ID  # a fork knows of removals above what it took over
+            and (last is None or (type(last) is int and last < MAX_ID))
             for first, last, _ in removals
         )
         and {str}.issuperset(type(key) for key, _, _ in merged)

@@ -33,6 +33,7 @@ from sessionactor import (
     TurnClosedError,
     TurnOpenError,
 )
+from sessionactor.checkup import check_catalog
 from sessionactor.testing import Faults, MemoryVault, faulty_store, memory_registry
 
 
@@ -811,3 +812,23 @@ async def test_who_follows_the_origin_can_go_on_with_the_fork(place: Path | None
         ]
         assert isinstance(events[0], Truncated)
         assert events[0].from_db_id == 3
+
+
+async def test_a_fork_from_before_what_was_removed_is_followed_and_listed(
+    tmp_path: Path,
+) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        origin = await registry.start("origin")
+        await origin.extend("a", [says(n) for n in range(1, 21)])
+        await origin.remove(range(1, 11))
+        await origin.fork("fork", before=5)
+    (tmp_path / ".sessionactor.catalog").unlink()  # it is read from the files
+    async with SessionRegistry(tmp_path) as registry:
+        assert await check_catalog(registry) == []
+        fork = registry.session("fork")
+        assert await fork.append("a", says("on")) == 5
+        async with asyncio.timeout(PATIENCE_S):
+            async for event in fork.subscribe(since=0):
+                if isinstance(event, Appended):
+                    break
+        assert event.row.db_id == 5

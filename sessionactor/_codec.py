@@ -125,13 +125,19 @@ def decode_all(datas: Sequence[bytes]) -> list[dict[Any, Any]]:
 class _Packers(threading.local):
     """The packers of one event loop's thread: they keep a buffer, and one caller at a time."""
 
-    def __init__(self) -> None:
-        self.renew()
+    utf8: msgpack.Packer
+    any_text: msgpack.Packer
+    """Slower: for cut model output."""
+
+    def __getattr__(self, name: str) -> msgpack.Packer:
+        # Made when it is wanted: there may be too little memory when another is given up.
+        packer = _packer({"utf8": None, "any_text": "surrogatepass"}[name])
+        setattr(self, name, packer)
+        return packer
 
     def renew(self) -> None:
         """Give up the buffers, which never shrink: after something large."""
-        self.utf8 = _packer(None)
-        self.any_text = _packer("surrogatepass")  # slower: for cut model output
+        self.__dict__.clear()
 
 
 def _packer(unicode_errors: str | None) -> msgpack.Packer:

@@ -229,7 +229,11 @@ async def few_descriptors(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def little_memory(world: World) -> AsyncIterator[None]:
-    """A message is larger than the memory that is left."""
+    """A message is larger than the memory that is left.
+
+    No thread is begun meanwhile: one that has not even the memory to begin makes Python wait for
+    it for ever.
+    """
     huge = {"data": bytes(96 << 20)}
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     size, before = _memory()
@@ -240,9 +244,10 @@ async def little_memory(world: World) -> AsyncIterator[None]:
             refused = await world.seen.asked("a huge message", session.append("h", huge))
             if not isinstance(refused, SessionError):
                 world.seen.fail("concerned", f"a huge message was not refused: {refused!r}")
-        yield
+            await world.concerned.step()
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    yield
     _, after = _memory()
     if after - before > len(huge["data"]) // 2:
         world.seen.fail("concerned", f"{after - before:,} bytes are in use after a huge message")

@@ -107,6 +107,11 @@ static void unsupported(const char *call) {
 
 static int is_below(int fd) { return fd >= 0 && fd < DESCRIPTORS && known[fd].kind == FILE_BELOW; }
 
+/* A path that begins at an open directory. */
+static void check(const char *call, int dir, const char *path) {
+    if (path[0] != '/' && is_below(dir)) unsupported(call);
+}
+
 static void opened(int fd, const char *path, int flags, int was_there) {
     struct stat status;
     if (fd < 0 || fd >= DESCRIPTORS) return;
@@ -132,8 +137,14 @@ static void opened(int fd, const char *path, int flags, int was_there) {
 
 int open(const char *path, int flags, ...) { OPEN(open, path, flags) }
 int open64(const char *path, int flags, ...) { OPEN(open64, path, flags) }
-int openat(int dir, const char *path, int flags, ...) { OPEN(openat, dir, path, flags) }
-int openat64(int dir, const char *path, int flags, ...) { OPEN(openat64, dir, path, flags) }
+int openat(int dir, const char *path, int flags, ...) {
+    if (flags & O_ACCMODE) check("openat", dir, path);
+    OPEN(openat, dir, path, flags)
+}
+int openat64(int dir, const char *path, int flags, ...) {
+    if (flags & O_ACCMODE) check("openat64", dir, path);
+    OPEN(openat64, dir, path, flags)
+}
 int __open_2(const char *path, int flags) { return open(path, flags); }
 int __open64_2(const char *path, int flags) { return open64(path, flags); }
 int creat(const char *path, mode_t mode) { return open(path, O_CREAT | O_WRONLY | O_TRUNC, mode); }
@@ -199,13 +210,16 @@ int fdatasync(int fd) { SYNC(fdatasync) }
 
 int rename(const char *old, const char *new) { PATHS('r', rename, old, new, old, new) }
 int renameat(int from, const char *old, int to, const char *new) {
+    check("renameat", from, old);
     PATHS('r', renameat, old, new, from, old, to, new)
 }
 int renameat2(int from, const char *old, int to, const char *new, unsigned flags) {
+    check("renameat2", from, old);
     PATHS('r', renameat2, old, new, from, old, to, new, flags)
 }
 int link(const char *old, const char *new) { PATHS('l', link, old, new, old, new) }
 int linkat(int from, const char *old, int to, const char *new, int flags) {
+    check("linkat", from, old);
     PATHS('l', linkat, old, new, from, old, to, new, flags)
 }
 
@@ -215,11 +229,15 @@ int linkat(int from, const char *old, int to, const char *new, int flags) {
 
 int unlink(const char *path) { PATH('u', unlink, path) }
 int unlinkat(int dir, const char *path, int flags) {
+    check("unlinkat", dir, path);
     PATH(flags & AT_REMOVEDIR ? 'x' : 'u', unlinkat, dir, path, flags)
 }
 int rmdir(const char *path) { PATH('x', rmdir, path) }
 int mkdir(const char *path, mode_t mode) { PATH('d', mkdir, path, mode) }
-int mkdirat(int dir, const char *path, mode_t mode) { PATH('d', mkdirat, dir, path, mode) }
+int mkdirat(int dir, const char *path, mode_t mode) {
+    check("mkdirat", dir, path);
+    PATH('d', mkdirat, dir, path, mode)
+}
 
 /* What nobody does to a file below: it would have to be recorded if somebody did. */
 

@@ -47,7 +47,7 @@ def compiled(into: Path) -> Path:
     if compiler is None or sys.platform != "linux":
         raise RuntimeError("recording a process takes Linux and a C compiler: apt-get install gcc")
     library = into / "recorder.so"
-    flags = ["-O1", "-Wall", "-Werror", "-shared", "-fPIC"]
+    flags = ["-O1", "-Wall", "-U_FORTIFY_SOURCE", "-shared", "-fPIC"]
     subprocess.run([compiler, *flags, "-o", library, SOURCE, "-ldl"], check=True)
     return library
 

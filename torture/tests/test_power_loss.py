@@ -133,3 +133,11 @@ def test_a_victim_that_fails_is_told_from_one_that_does_not(tmp_path: Path) -> N
     root.mkdir()
     with pytest.raises(RuntimeError, match="broken"):
         record(compiled(tmp_path), root, tmp_path, ["-c", "raise SystemExit('broken')"])
+
+
+def test_what_is_not_recorded_ends_the_process(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "d").mkdir(parents=True)
+    script = "import os, sys; os.mkdir('new', dir_fd=os.open(sys.argv[1], os.O_RDONLY))"
+    with pytest.raises(RuntimeError, match="mkdirat is not recorded"):
+        record(compiled(tmp_path), root, tmp_path, ["-c", script, root / "d"])

@@ -22,7 +22,13 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from google.adk.sessions import State
 
-from sessionactor import NoCatalogError, SessionError, SessionOwnedError, SessionRegistry
+from sessionactor import (
+    NoCatalogError,
+    SessionError,
+    SessionNotFoundError,
+    SessionOwnedError,
+    SessionRegistry,
+)
 from sessionactor.adapters._google_adk_state import (
     About,
     Delta,
@@ -147,7 +153,10 @@ class Scopes:
     async def settle(self, session_id: str) -> None:
         """Do what is due by a session's note, once, however often it is begun."""
         session = self._registry.session(session_id)
-        metadata = await session.get_metadata()
+        try:
+            metadata = await session.get_metadata()
+        except SessionNotFoundError:  # it was deleted, with all that was due
+            metadata = {}
         if is_unsettled(metadata):
             app, user, _ = About.read(metadata).names
             note = json.loads(metadata[_DUE] or "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote
@@ -28,6 +28,7 @@ INITIAL: Final = "adk.initial"
 _STATE: Final = "state:"
 _STATE_LENGTH: Final = len(_STATE)
 
+_NOTHING: Final = "[0,null]"
 _MAX_CHARACTERS: Final = 200
 _UNSAFE: Final = re.compile("[%/\0\ud800-\udfff]")
 
@@ -92,7 +93,7 @@ class About(NamedTuple):
     @classmethod
     def read(cls, metadata: Mapping[str, str | None]) -> About:
         """What metadata says."""
-        updated, newest, *names = json.loads(metadata.get(ABOUT) or "[0, null]")
+        updated, newest, *names = json.loads(metadata.get(ABOUT) or _NOTHING)
         return cls(tuple(names), updated, newest)
 
     def text(self) -> str:
@@ -107,13 +108,28 @@ def as_metadata(state: Mapping[str, Any]) -> dict[str, str]:
 
 def as_state(metadata: Mapping[str, str | None]) -> dict[str, Any]:
     """The state that metadata holds."""
-    members = ",".join(
+    state: dict[str, Any] = json.loads(_state_text(metadata))
+    return state
+
+
+def read_many(
+    many: Iterable[Mapping[str, str | None]],
+) -> list[tuple[list[str], float, dict[str, Any]]]:
+    """Names, times and states of sessions: of thousands, which are parsed at once."""
+    texts = [f"[{metadata.get(ABOUT) or _NOTHING},{_state_text(metadata)}]" for metadata in many]
+    return [
+        (names, updated, state)
+        for (updated, _, *names), state in json.loads(f"[{','.join(texts)}]")
+    ]
+
+
+def _state_text(metadata: Mapping[str, str | None]) -> str:
+    members = [
         f'"{key[_STATE_LENGTH:]}":{value}'
         for key, value in metadata.items()
         if key.startswith(_STATE) and value is not None
-    )
-    state: dict[str, Any] = json.loads(f"{{{members}}}")
-    return state
+    ]
+    return f"{{{','.join(members)}}}"
 
 
 def beginning(delta: Delta) -> dict[str, str]:
@@ -166,5 +182,6 @@ __all__ = [
     "escaped",
     "is_state",
     "json_text",
+    "read_many",
     "session_id_of",
 ]

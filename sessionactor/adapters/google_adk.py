@@ -149,23 +149,27 @@ class ActorSessionService(Held, BaseSessionService):
         )
         if user_id is not None:
             found |= await registry.metadata([adk.session_id_of(app_name)])
-        listed: list[StoredSession] = []
+        read: list[tuple[float, str, str, dict[str, Any]]] = []
         states: dict[tuple[str, ...], dict[str, Any]] = {}
-        for number, (session_id, metadata) in enumerate(found.items(), 1):
-            about = About.read(metadata)
-            if not about.names or adk.session_id_of(*about.names) != session_id:
-                continue  # not of this adapter, or a fork that is not done
-            state = adk.as_state(metadata)
-            if len(about.names) == 3:
-                listed.append(StoredSession.made(about, state))
-            else:
-                states[about.names] = state
-            if not number % events.PAGE:
+        ids = list(found)
+        for start in range(0, len(ids), events.PAGE):
+            if start:
                 await asyncio.sleep(0)
-        for one in listed:
-            user_state = states.get((app_name, one.user_id), {})
-            scopes.merge(one.state, states.get((app_name,), {}), user_state)
-        listed.sort(key=lambda one: (one.last_update_time, one.user_id, one.id))
+            some = ids[start : start + events.PAGE]
+            made = adk.read_many(found[key] for key in some)
+            for key, (names, updated, state) in zip(some, made, strict=True):
+                if key != "/".join(names) and key != adk.session_id_of(*names):
+                    continue  # not of this adapter, or a fork that is not done
+                if len(names) == 3:
+                    read.append((updated, names[1], names[2], state))
+                else:
+                    states[tuple(names)] = state
+        app_state = states.get((app_name,), {})
+        listed = []
+        for updated, user, session_id, state in sorted(read):
+            if states:
+                scopes.merge(state, app_state, states.get((app_name, user), {}))
+            listed.append(StoredSession.listed(app_name, user, session_id, state, updated))
         return ListSessionsResponse.model_construct(sessions=listed)
 
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:

@@ -304,6 +304,17 @@ async def test_what_failed_is_done_before_the_next_event(
         assert [row.db_id for row in await registry.session("app").messages()] == [1, 2]
 
 
+async def test_a_session_that_was_deleted_takes_nothing_and_is_created_again(
+    tmp_path: Path,
+) -> None:
+    async with ActorSessionService(tmp_path) as service:
+        session = await service.create_session(**ADA, session_id="s")
+        await service.delete_session(**ADA, session_id="s")
+        with pytest.raises(ValueError, match="not found"):
+            await service.append_event(session, says("one", app__n=1))
+        assert (await service.create_session(**ADA, session_id="s")).state == {}
+
+
 async def test_cancelled_callers_leave_whole_events(tmp_path: Path) -> None:
     async with ActorSessionService(tmp_path) as service:
         session = await service.create_session(**ADA)

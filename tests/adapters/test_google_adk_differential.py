@@ -170,7 +170,12 @@ class Caller:
             partial=call.partial or None,
         )
         event.timestamp -= call.back
-        given = await self._service.append_event(session, event)
+        try:
+            given = await self._service.append_event(session, event)
+        except ValueError:
+            held = self._held[call.names]
+            held[:] = [one for one in held if one is not session]
+            raise
         assert given is event
         return seen(session)
 

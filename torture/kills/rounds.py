@@ -212,7 +212,8 @@ class Case:
                 life.frozen = life.how == "freeze"
             elif not life.begun and not line.startswith(b'["broken"'):
                 life.begun = True
-                life.end = min(life.end, monotonic() + life.after)
+                if not life.is_ending:
+                    life.end = min(life.end, monotonic() + life.after)
         return bool(said)
 
     def _strike(self, life: Life) -> None:
@@ -228,6 +229,8 @@ class Case:
         else:
             if life.how == "term" and not self._lives[life.slot] % 2:
                 self._rows.leaving.fail(self._number, f"did not leave within {_BOUND_S} s")
+                os.kill(life.pid, signal.SIGUSR1)  # it tells where it is
+                sleep(0.5)
             os.kill(life.pid, signal.SIGKILL)
             life.end = monotonic() + _BOUND_S
         life.is_ending = True
@@ -239,7 +242,7 @@ class Case:
             life.frozen = False
             os.kill(life.pid, signal.SIGCONT)
             return
-        row = self._rows.stopped
+        row, began = self._rows.stopped, monotonic()
         row.cases += 1
         self._frozen = True
         try:
@@ -252,6 +255,8 @@ class Case:
             os.kill(life.pid, signal.SIGCONT)
         if said is None and not self._goes_on(life):
             said = f"process {life.pid} was stopped, and did not go on when it could"
+        for other in self._running():  # nobody listened to the others meanwhile
+            other.end += monotonic() - began
         if said is not None:
             row.fail(self._number, f"{said}; at {self._ledger.reached[-1:]}")
 

@@ -128,7 +128,7 @@ class _Contest:
         return _Process(arguments, log)
 
     def _wait_for(self, processes: list[_Process]) -> None:
-        while not all(process.has_begun or process.popen.poll() for process in processes):
+        while not all(one.has_begun or one.popen.poll() is not None for one in processes):
             time.sleep(0.02)
 
     def _kill(self, process: _Process) -> None:

@@ -31,6 +31,10 @@ _LIVES: Final = 6
 """Of each slot in one case."""
 _BOUND_S: Final = 30.0
 """By when anything has to happen that is waited for: the machine may be busy."""
+_STEP_S: Final = 1.0
+"""By when a step is reached, or a victim killed anyway."""
+_STRIDE: Final = 17
+"""From one step to the next in the list of all."""
 _EARLY: Final = 0.25
 """Of all are killed at a moment after they were born, not after they began to work."""
 _AT_ONCE_S: Final = 2.0
@@ -157,7 +161,7 @@ class Case:
         if life == 1:
             how = "term" if slot == _SLOTS[0] else chance.choice(("stop", "freeze"))
         number = signal.SIGSTOP if how == "freeze" else signal.SIGKILL
-        point = [chance.choice(POINTS), chance.choice((1, 1, 2, 3, 5, 12)), number]
+        point = [self._point(), chance.choice((1, 1, 1, 2, 3, 8)), number]
         next_ = {agent: self._ledger.next(f"log{slot}", agent) for agent in LOGGERS}
         next_[AGENT] = self._ledger.next(f"story{slot}", AGENT)
         job = {
@@ -178,11 +182,18 @@ class Case:
         os.close(theirs)
         os.set_blocking(ours, False)
         after, early = chance.uniform(0.01, 0.4), chance.random() < _EARLY
+        if how == "step":
+            after, early = _STEP_S, False
         end = monotonic() + (after if early else _BOUND_S)
         running = Life(slot, pid, ours, how, end, after, chance.uniform(0, 0.05))
         self._selector.register(ours, selectors.EVENT_READ, running)
         if life:
             self._rows.locks.cases += 1
+
+    def _point(self) -> str:
+        """The next step: each in its turn, over all cases."""
+        count = self._number * len(_SLOTS) * _LIVES + self._lives.total()
+        return POINTS[count * _STRIDE % len(POINTS)]
 
     def _turn(self) -> None:
         """Hear what is said until the next thing happens to a victim."""

@@ -103,12 +103,14 @@ def leave_turns_running() -> Iterator[None]:
 
 @contextmanager
 def make_files_in_place() -> Iterator[None]:
-    """A new session is written under its own name."""
+    """A new session takes its name before it is whole."""
 
     def create(path: Path, draft: Path, build: Callable[[Path], None]) -> None:
         if os.path.lexists(path):
             raise FileExistsError(path)
-        build(path)
+        path.touch()
+        build(draft)
+        os.replace(draft, path)
 
     with patch.object(files, "create", create):
         yield

@@ -141,7 +141,10 @@ async def test_160_start_ups_at_once(opened: Opened, tmp_path: Path) -> None:
             assert found is not None
             assert found.checkpoint["channel_values"] == {"number": number}
 
-    await asyncio.gather(*map(start, range(160)))
+    outcomes = await asyncio.gather(*map(start, range(160)), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
     async with opened(tmp_path) as saver:
         assert len(await listed(saver, None)) == 160
 

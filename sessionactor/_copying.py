@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 from sessionactor import _files as files
 from sessionactor import _names as names
+from sessionactor import _presence as presence
 from sessionactor import _schema as schema
 from sessionactor._takeover import Origin, Takeover, vanished
 
@@ -104,13 +105,13 @@ def _drafted(image: bytes, origin: Origin, stopped: Stopped, draft: Path) -> Ite
                 synced = size
 
         with contextlib.ExitStack() as stack:
-            with files.settling():
+            with presence.settling():
                 if origin.path is not None:
                     # Closing any descriptor of it would drop SQLite's locks.
-                    kind, key = files.enter(origin.path)
-                    if kind is not files.Kind.SESSION:
+                    kind, key = presence.enter(origin.path)
+                    if kind is not presence.Kind.SESSION:
                         raise vanished(origin)
-                    stack.callback(files.leave, key)
+                    stack.callback(presence.leave, key)
                 connection = stack.enter_context(contextlib.closing(_connect(draft)))
                 # What fails is thrown away: nothing is ever rolled back.
                 connection.execute("PRAGMA main.journal_mode = OFF")

@@ -6,23 +6,21 @@ All of it blocks: it runs in worker threads. The caller owns the session.
 from __future__ import annotations
 
 import contextlib
-import enum
 import errno
 import fcntl
 import os
 import sqlite3
 import stat
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import quote
 
 from sessionactor import _names as names
+from sessionactor import _presence as presence
 from sessionactor._errors import SessionBusyError, StorageError
-from sessionactor._schema import APPLICATION_ID, VERSION, WAL_MARK, WAL_MARK_AT
+from sessionactor._schema import WAL_MARK, WAL_MARK_AT
 from sessionactor._syncing import sync_directory
 
 MAX_PATH_BYTES: Final = 512 - len("-journal")
@@ -37,61 +35,6 @@ CLOCK_GRAIN_NS: Final = 50_000_000
 _LOOKS: Final = 10
 _PAUSE_S: Final = 0.02
 """How often, and how long, it is waited for those who read a file that is to be moved."""
-
-_MAGIC: Final = b"SQLite format 3\0"
-
-
-class Kind(enum.Enum):
-    """What a file with the name of a session is."""
-
-    SESSION = "a session"
-    FOREIGN = "not a session file"
-    NEWER = "a session written by a newer version"
-    MISSING = "missing"
-
-
-_open_here: Counter[tuple[int, int]] = Counter()
-_guard = threading.Condition()
-_settling = threading.RLock()
-
-
-def inspect(path: Path) -> Kind:
-    """Tell by its header what a file is, without SQLite and without following links.
-
-    A file that a store of this process has open is not touched: closing any descriptor of it
-    would drop the locks that SQLite holds (https://sqlite.org/howtocorrupt.html, 2.2).
-    """
-    with _guard:
-        return _inspect(path)[0]
-
-
-def enter(path: Path) -> tuple[Kind, tuple[int, int]]:
-    """Tell what a file is and, if it is a session, take note that this process has it open."""
-    with _guard:
-        kind, key = _inspect(path)
-        if kind is Kind.SESSION:
-            _open_here[key] += 1
-        return kind, key
-
-
-def leave(key: tuple[int, int]) -> None:
-    """Take note that a file is closed, once for each time that it was entered."""
-    with _guard:
-        _open_here[key] -= 1
-        if _open_here[key] <= 0:
-            del _open_here[key]
-            _guard.notify_all()
-
-
-@contextlib.contextmanager
-def settling() -> Iterator[None]:
-    """Surround what opens a file beside its owner's connection, its first read included.
-
-    Not while files are removed or moved: that read makes a log where there is none, and one
-    beside a name that is just going would stay behind.
-    """
-    with _settling:
-        yield
 
 
 def uri(path: Path, mode: Literal["rw", "ro"] = "rw") -> str:
@@ -115,27 +58,6 @@ def is_file_or_missing(path: str | Path) -> bool:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except FileNotFoundError:
         return True
-
-
-def _inspect(path: Path) -> tuple[Kind, tuple[int, int]]:
-    try:
-        status = os.lstat(path)
-        key = status.st_dev, status.st_ino
-        if not stat.S_ISREG(status.st_mode):
-            return Kind.FOREIGN, key
-        if key in _open_here:
-            return Kind.SESSION, key
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return Kind.MISSING, (0, 0)
-    try:
-        header = os.read(descriptor, 100)
-    finally:
-        os.close(descriptor)
-    if header[:16] != _MAGIC or int.from_bytes(header[68:72], "big") != APPLICATION_ID:
-        return Kind.FOREIGN, key
-    newer = int.from_bytes(header[60:64], "big") > VERSION
-    return Kind.NEWER if newer else Kind.SESSION, key
 
 
 def create(path: Path, draft: Path, build: Callable[[Path], None]) -> None:
@@ -270,7 +192,7 @@ def size(path: Path) -> int:
 
 def remove(path: Path) -> bool:
     """Remove a session's files; whether there was one."""
-    with settling():
+    with presence.removing(path, BUSY_TIMEOUT_S):
         if _has_side_files(path):
             _tidy(path)  # without its log, what a crash leaves would be a part of the session
         remove_side_files(path)
@@ -289,11 +211,11 @@ def move(old: Path, new: Path, session_id: str) -> None:
         SessionBusyError: it still has a log, because someone else reads it; nothing moved.
         FileExistsError: something has the new name; nothing moved.
     """
-    with settling():
+    with presence.settling():
         status = os.stat(old)
         key = status.st_dev, status.st_ino
-        with _guard:  # what reads it here is soon done, and tidies its log up
-            _guard.wait_for(lambda: key not in _open_here, BUSY_TIMEOUT_S)
+        # What reads it here is soon done, and tidies its log up.
+        presence.wait_for_leaving(key, BUSY_TIMEOUT_S)
         for _ in range(_LOOKS):
             if not _has_side_files(old):
                 break

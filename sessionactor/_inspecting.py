@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from sessionactor import _files as files
 from sessionactor import _names as names
+from sessionactor import _presence as presence
 from sessionactor._errors import StorageError
 from sessionactor._opening import Identity
 
@@ -31,8 +31,8 @@ def look_at(
     checked = Checked([], [], [], {})
     for entry in entries:
         path = directory / entry
-        kind = files.inspect(path)
-        if kind is files.Kind.SESSION:
+        kind = presence.inspect(path)
+        if kind is presence.Kind.SESSION:
             if names.is_cut(entry):
                 try:
                     checked.identities[entry] = read_identity(path)
@@ -40,7 +40,7 @@ def look_at(
                     logger.warning("left out: %s", error)
                     continue
             checked.sessions.append(entry)
-        elif kind is files.Kind.NEWER:
+        elif kind is presence.Kind.NEWER:
             checked.newer.append(entry)
         else:
             checked.gone.append(entry)

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from sessionactor import _files as files
 from sessionactor import _names as names
+from sessionactor import _presence as presence
 from sessionactor import _schema as schema
 from sessionactor._errors import SchemaVersionError, SessionError, StorageError
 from sessionactor._loading import DAMAGE
@@ -109,13 +110,13 @@ def look(path: Path, session_id: str, see: Callable[[str], _T]) -> _T:
     """
 
     def enter(uri: str) -> _T:
-        kind, key = files.enter(path)
-        if kind is not files.Kind.SESSION:
+        kind, key = presence.enter(path)
+        if kind is not presence.Kind.SESSION:
             raise not_a_session(kind, path, session_id)
         try:
             return see(uri)
         finally:
-            files.leave(key)
+            presence.leave(key)
 
     return still(path, f"session {session_id!r} in {path}", enter)
 

@@ -17,6 +17,7 @@ from sessionactor import _copying as copying
 from sessionactor import _files as files
 from sessionactor import _loading as loading
 from sessionactor import _names as names
+from sessionactor import _presence as presence
 from sessionactor import _schema as schema
 from sessionactor import _sql as sql
 from sessionactor._copying import Stopped
@@ -81,6 +82,10 @@ class Connector:
 
     def __call__(self) -> sqlite3.Connection:
         self.thread = threading.current_thread()
+        with presence.opening(self._opening.path):
+            return self._opened()
+
+    def _opened(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = None
         try:
             connection = self._connect()
@@ -136,7 +141,7 @@ class Connector:
         key, self._key = self._key, None
         if key is None:
             return
-        files.leave(key)
+        presence.leave(key)
         path = self._opening.path
         if path is not None and self._is_log_void and not files.is_at(path, key):
             files.remove_side_files(path)
@@ -151,8 +156,8 @@ class Connector:
             return connection
         if opening.create:
             _create(opening, path, lambda: self._abandoned)
-        kind, key = files.enter(path)
-        if kind is not files.Kind.SESSION:
+        kind, key = presence.enter(path)
+        if kind is not presence.Kind.SESSION:
             raise not_a_session(kind, path, opening.session_id)
         self._key = key
         return sqlite3.connect(
@@ -185,14 +190,14 @@ def _create(opening: Opening, path: Path, stopped: Stopped) -> None:
     except FileExistsError as error:
         raise SessionExistsError(
             f"session {opening.session_id!r} cannot be created: {path} exists already and is"
-            f" {files.inspect(path).value}; move it away or use another id or name",
+            f" {presence.inspect(path).value}; move it away or use another id or name",
             session_id=opening.session_id,
         ) from error
 
 
-def not_a_session(kind: files.Kind, path: Path, session_id: str) -> SessionError:
+def not_a_session(kind: presence.Kind, path: Path, session_id: str) -> SessionError:
     """The error for what is not a session of this version."""
-    if kind is files.Kind.NEWER:
+    if kind is presence.Kind.NEWER:
         return newer_version(path, session_id)
     return SessionNotFoundError(
         f"session {session_id!r} does not exist: {path} is {kind.value}", session_id=session_id

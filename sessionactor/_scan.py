@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from sessionactor import _files as files
 from sessionactor import _names as names
+from sessionactor import _presence as presence
 
 logger = logging.getLogger("sessionactor")
 
@@ -80,4 +81,4 @@ def _is_better(path: Path, entry: str, other: str, known: str | None) -> bool:
     if known in (entry, other):
         return entry == known
     logger.warning("two files of one session in %s: %s and %s", path, entry, other)
-    return files.inspect(path / other) is not files.Kind.SESSION
+    return presence.inspect(path / other) is not presence.Kind.SESSION

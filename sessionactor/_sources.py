@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from sessionactor import _files as files
 from sessionactor import _names as names
+from sessionactor import _presence as presence
 from sessionactor import _schema as schema
 from sessionactor._catalog_events import Listed, Wanted
 from sessionactor._catalog_stage import NOTHING, prepare
@@ -95,11 +96,11 @@ class DiskSource:
         path = self._path / entry
         try:
             with contextlib.ExitStack() as stack:
-                with files.settling():
-                    kind, key = files.enter(path)
-                    if kind is not files.Kind.SESSION:
+                with presence.settling():
+                    kind, key = presence.enter(path)
+                    if kind is not presence.Kind.SESSION:
                         return None
-                    stack.callback(files.leave, key)
+                    stack.callback(presence.leave, key)
                     connection = stack.enter_context(_connected(path))
                     (version,) = connection.execute("PRAGMA user_version").fetchone()
                 return self._read_file(part, connection, version, read)

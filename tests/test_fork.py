@@ -571,11 +571,11 @@ async def test_locks_of_the_origin_outlive_a_copy_of_it(
         session = await filled(registry)
         await session.fork()
         assert session.path is not None
-        from sessionactor import _files as files
+        from sessionactor import _presence as presence
 
         opened: list[object] = []
-        monkeypatch.setattr(files.os, "open", lambda *a: opened.append(a) or os.NOT_A_DESCRIPTOR)
-        assert files.inspect(session.path) is files.Kind.SESSION
+        monkeypatch.setattr(presence.os, "open", lambda *a: opened.append(a) or os.NOT_A_DESCRIPTOR)
+        assert presence.inspect(session.path) is presence.Kind.SESSION
         assert opened == []
 
 

@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 from waiting import PATIENCE_S
 
-from sessionactor import SessionNotFoundError, SessionRegistry
+from sessionactor import SessionNotFoundError, SessionRegistry, StorageError
 from sessionactor import _files as files
+from sessionactor import _opening as opening
+from sessionactor import _presence as presence
 from sessionactor._copying import back_up
+from sessionactor._store import Store, open_store
 from sessionactor._takeover import Origin
 
 
@@ -64,14 +67,48 @@ async def test_a_file_that_is_opened_while_it_is_removed_leaves_no_log(
     assert not (tmp_path / "copy").exists()
 
 
+async def test_a_file_that_is_opened_for_nobody_any_more_is_removed_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who opened it was given up, but its thread still has it open, and may make a log."""
+    reached, gate = threading.Event(), threading.Event()
+    prepare = opening._prepare
+
+    def slow(*arguments: Any) -> Any:
+        reached.set()
+        assert gate.wait(PATIENCE_S)
+        return prepare(*arguments)
+
+    async def impatient(wanted: opening.Opening) -> Store:
+        task = asyncio.ensure_future(open_store(wanted))
+        await asyncio.to_thread(reached.wait, PATIENCE_S)
+        task.cancel()
+        await asyncio.wait([task])
+        raise StorageError("given up", session_id=wanted.session_id)
+
+    async with SessionRegistry(tmp_path, catalog=False) as registry:
+        await registry.start("s", name="n")
+    async with SessionRegistry(tmp_path, catalog=False, open_store=impatient) as registry:
+        with monkeypatch.context() as patch:
+            patch.setattr(opening, "_prepare", slow)
+            with pytest.raises(StorageError, match="given up"):
+                await registry.session("s").messages()
+            deleting = asyncio.create_task(registry.delete("s"))
+            await asyncio.wait([deleting], timeout=0.2)  # long enough, if nothing were in the way
+            assert not deleting.done()
+            gate.set()
+            assert await deleting is True
+    assert entries(tmp_path) == []
+
+
 async def test_a_rename_waits_for_what_reads_the_file_in_this_process(tmp_path: Path) -> None:
     async with SessionRegistry(tmp_path, catalog=False) as registry:
         session = await registry.start("s", name="old")
         await session.append("a", says(1))
         path = session.path
         assert path is not None
-        with files.settling():
-            _, key = files.enter(path)
+        with presence.settling():
+            _, key = presence.enter(path)
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             connection.execute("BEGIN")
             connection.execute("SELECT * FROM messages").fetchall()
@@ -81,7 +118,7 @@ async def test_a_rename_waits_for_what_reads_the_file_in_this_process(tmp_path: 
             done, _ = await asyncio.wait([renaming], timeout=0.1)  # were it not to wait, it failed
             assert done == set()
             assert path.exists()
-        files.leave(key)
+        presence.leave(key)
         await renaming
         assert [row.message["content"] for row in await session.messages()] == [1, 2]
         assert session.name == "new"

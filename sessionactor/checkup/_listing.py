@@ -12,6 +12,7 @@ from pathlib import Path
 from sessionactor import _files as files
 from sessionactor import _looking as looking
 from sessionactor import _names as names
+from sessionactor import _presence as presence
 from sessionactor._errors import SessionNotFoundError, StorageError
 from sessionactor._ownership import Onlooker
 from sessionactor.checkup._content import Fault, faults
@@ -105,12 +106,12 @@ def _session(path: Path, twins: list[str]) -> Iterator[Finding]:
 
 def _wrong(path: Path, twins: list[str]) -> Iterator[Fault]:
     try:
-        kind = files.inspect(path)
-        if kind is files.Kind.FOREIGN:
+        kind = presence.inspect(path)
+        if kind is presence.Kind.FOREIGN:
             yield Fault("foreign", "it has the name of a session, and is none")
-        elif kind is files.Kind.NEWER:
+        elif kind is presence.Kind.NEWER:
             yield Fault("newer", "a newer version of sessionactor wrote it: upgrade to open it")
-        elif kind is files.Kind.SESSION:
+        elif kind is presence.Kind.SESSION:
             if twins:
                 files_of_it = ", ".join(twins)
                 yield Fault("duplicate", f"{files_of_it} is of the same session: move one away")

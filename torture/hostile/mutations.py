@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 from sessionactor import (
     _codec,
+    _directory,
     _disk,
     _files,
     _names,
@@ -95,7 +96,8 @@ def patterns_backtrack() -> Iterator[None]:
         parts = [".*" if char == "*" else re.escape(char) for char in pattern]
         return re.fullmatch("".join(parts), name, re.DOTALL) is not None
 
-    with _replaced((_disk, "fnmatch", SimpleNamespace(fnmatchcase=fnmatchcase))):
+    slow = SimpleNamespace(fnmatchcase=fnmatchcase)
+    with _replaced((_disk, "fnmatch", slow), (_directory, "fnmatch", slow)):
         yield
 
 

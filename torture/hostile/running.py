@@ -35,11 +35,14 @@ def run(budget: Budget) -> list[Row]:
         ).run()
         return [rows[name]]
     to_come = len(AREAS)
+    # The area at which a planted fault is aimed comes first, so that it is seen soon.
+    aimed = AIMED.get((budget.mutation or "").partition("/")[2])
     stopped = threading.Event()
 
     def hold(name: str) -> None:
         nonlocal to_come
-        first, end = 0, budget.left * (1 - min(_LANES / to_come, 1))  # what is left then
+        share = 1 if name == aimed else min(_LANES / to_come, 1)
+        first, end = 0, budget.left * (1 - share)  # what is left then
         to_come -= 1
         while not stopped.is_set() and (left_s := budget.left - max(end, 0)) > 0:
             process = _Process(budget, name, rows[name], left_s, ["--first", str(first)], stopped)
@@ -50,8 +53,6 @@ def run(budget: Budget) -> list[Row]:
                 return
 
     with ThreadPoolExecutor(_LANES) as lanes:
-        # The area at which a planted fault is aimed comes first, so that it is seen soon.
-        aimed = AIMED.get((budget.mutation or "").partition("/")[2])
         for done in [lanes.submit(hold, name) for name in sorted(AREAS, key=lambda n: n != aimed)]:
             done.result()
     return list(rows.values())

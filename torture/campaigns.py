@@ -8,6 +8,7 @@ from torture.faults import CAMPAIGN as FAULTS
 from torture.hostile import CAMPAIGN as HOSTILE
 from torture.kills import CAMPAIGN as KILLS
 from torture.power_loss import CAMPAIGN as POWER_LOSS
+from torture.soak import CAMPAIGN as SOAK
 
 CAMPAIGNS: dict[str, Campaign] = {
     "power_loss": POWER_LOSS,
@@ -15,4 +16,5 @@ CAMPAIGNS: dict[str, Campaign] = {
     "faults": FAULTS,
     "concurrency": CONCURRENCY,
     "hostile": HOSTILE,
+    "soak": SOAK,
 }

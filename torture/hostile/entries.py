@@ -44,6 +44,11 @@ def _write(path: bytes, data: bytes) -> None:
         file.write(data)
 
 
+def _directories(path: bytes, _: Places) -> None:
+    os.mkdir(path)  # not through a link to the canary
+    os.mkdir(path + b"/inside")
+
+
 def _socket(path: bytes, _: Places) -> None:
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(path)
@@ -61,7 +66,7 @@ _KINDS: Final[tuple[_Make, ...]] = (
     lambda path, _: _write(path, b"SQLite format 3\0" + bytes(84)),
     lambda path, _: os.mkfifo(path),
     lambda path, _: os.mkdir(path),
-    lambda path, _: os.makedirs(path + b"/inside"),
+    _directories,
     lambda path, _: os.symlink(path, path),
     lambda path, _: os.symlink(b"nowhere", path),
     lambda path, _: os.symlink(b"/dev/zero", path),

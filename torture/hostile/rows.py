@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from sessionactor import CorruptRowError, Row, SessionError, SessionRegistry, checkup
-from sessionactor import _codec as codec
+from sessionactor._codec import UndecodableError, decode, encode
 from torture.hostile import garbage
 from torture.hostile.area import Bystander, Places, answer, broken
 from torture.hostile.comparing import is_known, same
@@ -76,7 +76,7 @@ class Rows:
                     _expect_corrupt(given[db_id])
             elif not isinstance(row, Row) or not is_known(row.message):
                 broken(f"garbage came to {row!r:.200}", given[db_id])
-            elif row.db_id != other and not same(row.message, codec.decode(given[db_id])):
+            elif row.db_id != other and not same(row.message, decode(given[db_id])):
                 broken(f"garbage became another message: {row!r:.200}", given[db_id])
         await self._others(chance)
         await self._bystander.check()
@@ -121,7 +121,7 @@ class Rows:
             return chance.choice(_ODD)
         if kind < 0.5:
             return garbage.packed(chance)
-        whole = codec.encode(_message(db_id), max_bytes=1000)
+        whole = encode(_message(db_id), max_bytes=1000)
         return garbage.spoilt(whole, chance, garbage.packed(chance))
 
     def _spoil(self, given: dict[int, Any], other: int, column: str, value: Any) -> None:
@@ -131,7 +131,7 @@ class Rows:
             connection.executemany(
                 "INSERT INTO messages (id, agent_id, data, inserted_at, revision)"
                 " VALUES (?, 'one', ?, 1, 1)",
-                [(n, given.get(n, codec.encode(_message(n), max_bytes=1000)))
+                [(n, given.get(n, encode(_message(n), max_bytes=1000)))
                  for n in range(1, _ROWS + 1)],
             )  # fmt: skip
             connection.execute(f"UPDATE messages SET {column} = ? WHERE id = ?", (value, other))
@@ -140,7 +140,7 @@ class Rows:
 def _expect_corrupt(given: Any) -> None:
     if isinstance(given, bytes):
         try:
-            found = codec.decode(given)
-        except codec.UndecodableError:
+            found = decode(given)
+        except UndecodableError:
             return
         broken(f"{found!r:.200} was told as corrupt", given)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeAlias, cast
 
 from sessionactor import _names as names
-from sessionactor._changes import Step, StoredInfo
+from sessionactor._changes import FinishRestoring, InsertRows, Step, StoredInfo
 
 
 class Opened(NamedTuple):
@@ -57,8 +57,56 @@ class Wanted(NamedTuple):
 
 def part_of(event: Event) -> str:
     """The id part of an event's session."""
-    session_id = event.info.session_id if isinstance(event, Opened) else event.session_id
-    return names.id_part(session_id)
+    return names.id_part(_session_of(event))
 
 
-__all__ = ["Committed", "Deleted", "Event", "Listed", "Opened", "Renamed", "Wanted", "part_of"]
+def joined(events: Iterable[Event]) -> list[Event]:
+    """The same, but commits of a session that follow on each other are one."""
+    found: list[Event] = []
+    commits: dict[str, tuple[int, int, list[Step]]] = {}  # of sessions whose last event is one
+    for event in events:
+        session_id = _session_of(event)
+        at, revision, steps = commits.pop(session_id, (len(found), -1, []))
+        if not isinstance(event, Committed) or any(
+            type(step) is FinishRestoring for step in event.steps
+        ):
+            found.append(event)
+            continue
+        if revision == event.base_revision:
+            found[at] = cast(Committed, found[at])._replace(info=event.info)
+        else:
+            at, steps = len(found), []
+            found.append(event._replace(steps=steps))
+        extend(steps, event.steps)
+        commits[session_id] = (at, event.info.revision, steps)
+    return found
+
+
+def extend(steps: list[Step], more: Iterable[Step]) -> None:
+    """Add steps; rows that are inserted one after the other become one step."""
+    for step in more:
+        last = steps[-1] if steps else None
+        if not isinstance(step, InsertRows):
+            steps.append(step)
+        elif isinstance(last, InsertRows):
+            last.rows.extend(step.rows)
+        else:
+            steps.append(InsertRows([*step.rows], []))
+
+
+def _session_of(event: Event) -> str:
+    return event.info.session_id if isinstance(event, Opened) else event.session_id
+
+
+__all__ = [
+    "Committed",
+    "Deleted",
+    "Event",
+    "Listed",
+    "Opened",
+    "Renamed",
+    "Wanted",
+    "extend",
+    "joined",
+    "part_of",
+]

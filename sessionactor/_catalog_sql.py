@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from sessionactor._catalog_docs import purge
-from sessionactor._catalog_events import Event, Listed, Wanted, part_of
+from sessionactor._catalog_events import Event, Listed, Wanted, joined, part_of
 from sessionactor._catalog_stage import NOTHING, Prepared, on
 from sessionactor._catalog_writing import Writing
 from sessionactor._changes import Changes
@@ -41,7 +41,7 @@ def feed(
     """Take in what happened."""
     behind: dict[str, None] = {}
     with _writing(text_of, NOTHING, exists, connection) as writing:
-        for event in events:
+        for event in joined(events):
             if not writing.follow(event):
                 behind[part_of(event)] = None
         return Fed(list(behind), writing.cursor.execute(_HAS_DEAD).fetchone() is not None)

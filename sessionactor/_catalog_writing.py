@@ -16,6 +16,7 @@ from sessionactor._catalog_events import (
     Opened,
     Renamed,
     Wanted,
+    extend,
     part_of,
 )
 from sessionactor._catalog_stage import Prepared
@@ -162,7 +163,8 @@ class Writing:
             return changes.upto
         if known is None:
             known = self._insert(info)
-        steps = _together(changes.steps)
+        steps: list[Step] = []
+        extend(steps, (step for _, step in changes.steps))
         self._apply(known, steps, info._replace(revision=changes.upto), stale=changes.more)
         return changes.upto
 
@@ -249,22 +251,6 @@ class Writing:
                 if rows.text(key) is not None
             ],
         )
-
-
-def _together(steps: Sequence[tuple[int, Step]]) -> list[Step]:
-    """The same steps, rows that were inserted one after the other as one."""
-    together: list[Step] = []
-    rows: list[StoredRow] = []
-    for _, step in steps:
-        if type(step) is not InsertRows:
-            rows = []
-            together.append(step)
-        elif rows:
-            rows += step.rows
-        else:
-            rows = list(step.rows)
-            together.append(InsertRows(rows, []))
-    return together
 
 
 __all__ = ["Writing"]

@@ -14,9 +14,9 @@ from sessionactor import _reading as reading
 from sessionactor import _rows as rows
 from sessionactor import _sql as sql
 from sessionactor._changes import StoredInfo, StoredRow
-from sessionactor._chapters import ChapterCache
 from sessionactor._deciding import Decision
 from sessionactor._loading import Loaded
+from sessionactor._newest import NewestRows
 from sessionactor._records import Row
 from sessionactor._requests import (
     MAX_ID,
@@ -43,7 +43,7 @@ from sessionactor._times import now
 
 
 class Content:
-    """A session's state, its latest chapters, and how to get at the rest."""
+    """A session's state, its newest rows, and how to get at the rest."""
 
     def __init__(
         self, session_id: str, loaded: Loaded, token: str, clock: Callable[[], int] = now
@@ -53,7 +53,7 @@ class Content:
         self._info = loaded.info
         self._token = token
         self._clock = clock
-        self._latest = ChapterCache()
+        self._newest = NewestRows()
 
     @property
     def info(self) -> StoredInfo:
@@ -69,17 +69,20 @@ class Content:
     def follow(self, decision: Decision) -> None:
         """Know what was committed."""
         self._state = decision.state
-        self._latest.follow(decision.steps)
+        self._newest.follow(decision.steps)
         self._info = self._info.after(decision.steps)
 
     def known(self, request: Read) -> Any:
         """The answer to a read that needs no look at the file, or `None`."""
         match request:
             case ReadChapter(before=None):
-                cached = self._latest.get(request.agent_id)
-                if cached is not None:
-                    read = rows.finished(cached.rows)
-                    return Slice(read, cached.checkpoint_id, None, self._state.rewritten_at)
+                chapter = self._newest.chapter(request.agent_id)
+                if chapter is not None:
+                    return self._finished(*chapter)
+            case ReadRows() if limit := _newest_wanted(request):
+                newest = self._newest.newest(request.agent_id, limit)
+                if newest is not None:
+                    return self._finished(None, newest)
             case ReadRevision():
                 return self._state.revision
             case ReadInfo():
@@ -134,14 +137,21 @@ class Content:
 
     def _rows(self, read: ReadRows, limit: int, connection: sqlite3.Connection) -> Slice:
         stored, rest = reading.read_rows(read, limit, connection)
-        return self._slice(stored, None, rest, read.on_corrupt)
+        found = self._slice(stored, None, rest, read.on_corrupt)
+        wanted = _newest_wanted(read)
+        if wanted and rest is None and len(found.rows) == len(stored):
+            self._newest.put_newest(read.agent_id, wanted, stored)
+        return found
 
     def _chapter(self, read: ReadChapter, limit: int, connection: sqlite3.Connection) -> Slice:
         stored, head, rest = reading.read_chapter(read, limit, connection)
         found = self._slice(stored, head, rest, read.on_corrupt)
         if read.before is None and rest is None and len(found.rows) == len(stored):
-            self._latest.put(read.agent_id, head, stored)
+            self._newest.put_chapter(read.agent_id, head, stored)
         return found
+
+    def _finished(self, head: int | None, found: Sequence[rows.Prepared]) -> Slice:
+        return Slice(rows.finished(found), head, None, self._state.rewritten_at)
 
     def _slice(
         self,
@@ -156,3 +166,9 @@ class Content:
 
     def _decoded(self, stored: Sequence[StoredRow], on_corrupt: OnCorrupt) -> list[Row]:
         return rows.decoded(stored, on_corrupt, self._session_id)
+
+
+def _newest_wanted(read: ReadRows) -> int | None:
+    """How many of the newest rows it asks for, if for nothing else."""
+    plain = read.newest and read.after is read.before is read.without is None
+    return read.limit if plain and not read.whole_turns else None

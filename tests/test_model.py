@@ -360,16 +360,20 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def all_that_can_be_seen_is_as_in_the_model(self) -> None:
         session, model = self.session, self.model
-        revision, rows, metadata, latest, latest_of_a, info, interrupted, head = self.do(
-            gathered(
-                session.revision(),
-                session.messages(),
-                session.get_metadata(),
-                session.messages_from_latest_checkpoint(),
-                session.messages_from_latest_checkpoint(agent_id="a"),
-                session.info(),
-                session.interrupted_turn(),
-                session.head(),
+        revision, rows, metadata, latest, latest_of_a, info, interrupted, head, newest, of_b = (
+            self.do(
+                gathered(
+                    session.revision(),
+                    session.messages(),
+                    session.get_metadata(),
+                    session.messages_from_latest_checkpoint(),
+                    session.messages_from_latest_checkpoint(agent_id="a"),
+                    session.info(),
+                    session.interrupted_turn(),
+                    session.head(),
+                    session.messages(limit=3, newest=True),
+                    session.messages(limit=2, newest=True, agent_id="b"),
+                )
             )
         )
         assert revision == info.revision == model.revision
@@ -381,6 +385,8 @@ class SessionMachine(RuleBasedStateMachine):
         assert seen_page(latest_of_a) == model.latest("a")
         assert seen(interrupted) == model.interrupted()
         assert seen_one(head) == model.rows[-1:]
+        assert seen(newest) == model.rows[-3:]
+        assert seen(of_b) == model.view("b")[-2:]
         assert info.message_count == len(rows)
         assert {name: getattr(info, name) for name in model.context} == model.context
         dated = info.turn_started_at is not None

@@ -301,6 +301,41 @@ async def test_a_hot_chapter_and_what_a_session_is_are_no_hop_at_all(
         monkeypatch.undo()
 
 
+async def test_the_newest_rows_are_no_hop_when_they_are_read_again(
+    place: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SessionRegistry(place, catalog=False) as registry:
+        session = await registry.start("s")
+        await session.extend("a", [HELLO] * 200)
+        await session.messages(limit=20, newest=True)
+        for _ in range(3):  # as an agent loop does
+            await session.extend("a", [HELLO] * 30)
+            hops = Hops(monkeypatch)
+            assert await hops.of(session.messages(limit=20, newest=True)) == 0
+            assert await hops.of(session.head()) == 0
+            monkeypatch.undo()
+
+
+async def test_what_is_kept_of_the_newest_rows_is_what_was_read_and_not_too_large(
+    place: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with SessionRegistry(place, catalog=False) as registry:
+        session = await registry.start("s")
+        await session.append("a", SUMMARY)
+        await session.messages_from_latest_checkpoint()
+        await session.messages(limit=5, newest=True)
+        await session.extend("a", [HELLO] * 500)
+        hops = Hops(monkeypatch)
+        assert await hops.of(session.messages_from_latest_checkpoint()) == 0
+        assert await hops.of(session.messages(limit=5, newest=True)) == 0
+        monkeypatch.undo()
+        await session.append("a", {"text": "x" * 300_000})
+        hops = Hops(monkeypatch)
+        assert await hops.of(session.messages_from_latest_checkpoint()) == 1
+        assert await hops.of(session.messages_from_latest_checkpoint()) == 1
+        monkeypatch.undo()
+
+
 async def test_a_commit_group_is_one_hop(
     place: Path | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

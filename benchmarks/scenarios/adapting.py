@@ -155,6 +155,7 @@ async def _history(framework: Framework, settings: Settings) -> list[Section]:
                 rounds=settings.rounds,
                 ours=framework.ours.name,
                 targets=[Target(theirs.name, at_most=1) for theirs in framework.theirs],
+                note="Read again and again: what a session keeps is not read anew.",
             )
         size = await compare(
             f"{framework.name}: {length:,} {framework.what} on disk",

@@ -42,6 +42,7 @@ async def reads(settings: Settings) -> list[Section]:
             conversations[candidate.name] = await _filled(stack, candidate, settings.history)
         ours = conversations[Ours.name]
         assert isinstance(ours, OurConversation)
+        session = ours.session
         file = stack.enter_context(closing(sqlite3.connect(_uri(ours.session), uri=True)))
 
         def newest(conversation: Conversation) -> Measure:
@@ -53,16 +54,27 @@ async def reads(settings: Settings) -> list[Section]:
         async def whole_file() -> list[Row]:
             return session_rows(file.execute(f"{SESSION_ROWS} ORDER BY id"))
 
+        async def newest_in_file() -> list[Row]:
+            end = settings.history + 1
+            return await session.messages(limit=CHAPTER, newest=True, before=end)
+
+        from_file = "sessionactor, from the file"
         own_file = "raw sqlite3 on our file, all its columns"
         return [
             await compare(
                 f"The last {CHAPTER} of {settings.history:,} messages, 300 B",
                 "ms",
-                {name: newest(conversation) for name, conversation in conversations.items()},
+                {
+                    **{name: newest(conversation) for name, conversation in conversations.items()},
+                    from_file: reading(newest_in_file, CHAPTER, settings.repetitions),
+                },
                 rounds=settings.rounds,
                 ours=Ours.name,
                 targets=[Target(OpenAISQLite.name, at_most=1 / 1.8)],
-                note=note,
+                note=(
+                    f"{note} They are read again and again: ours keeps them, and its other row,"
+                    " which also bounds the ids, reads the file each time."
+                ),
             ),
             await compare(
                 f"All of {settings.history:,} messages, 300 B",

@@ -21,18 +21,20 @@ def beginning_of_whole(items: Sequence[Any], at: int, *, is_all: bool) -> int | 
         is_all: Whether nothing comes before them; otherwise `None` says that more has to be
             known.
     """
-    called = {pair for item in items if (pair := _call(item)) is not None}
+    calls, outputs = [_call(item) for item in items], [_output(item) for item in items]
+    called = {call for call in calls if call is not None}
     torn: set[_Pair] = set()
     whole: int | None = None
     for index in range(len(items) - 1, -1, -1):
-        output = _output(items[index])
+        output, call = outputs[index], calls[index]
         if output is not None and (output in called or not is_all):
             torn.add(output)
-        elif (call := _call(items[index])) is not None:
+        elif call is not None:
             torn.discard(call)
-        is_first = index == 0 and is_all
-        if torn or not (is_first or (index and not _are_calls(items[index - 1], items[index]))):
+        if torn or (index == 0 and not is_all):
             continue
+        if index and call is not None and calls[index - 1] is not None:
+            continue  # of one response: what answers them may come in any order
         if index <= at:
             return index if whole is None or index == at else whole
         whole = index
@@ -56,11 +58,6 @@ def _call(item: Any) -> _Pair | None:
     if kind == "program" or kind.endswith("_call"):
         return kind.removesuffix("_call"), item.get("call_id", item.get("id"))
     return None
-
-
-def _are_calls(before: Any, item: Any) -> bool:
-    """Whether they are calls of one response: what answers them may come in any order."""
-    return _call(before) is not None and _call(item) is not None
 
 
 def _kind(item: Any) -> str:

@@ -8,8 +8,8 @@ How a request travels, each layer importing only what stands above it:
     operations, deciding, projection, text, terms,
     cursors, catalog_events, catalog_rows,
     catalog_words, catalog_schema                                     pure
-    syncing, presence, files, ownership, sql, loading, reading,
-    dumping, newest, takeover, copying, opening, content,
+    syncing, threads, presence, files, ownership, sql, loading,
+    reading, dumping, newest, takeover, copying, opening, content,
     store, directory, scan, inspecting, disk, looking,
     read_only, settings, catalog_stage, catalog_docs,
     catalog_writing, catalog_sql, catalog_queries,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -28,6 +27,7 @@ from sessionactor._errors import (
 )
 from sessionactor._loading import DAMAGE
 from sessionactor._takeover import Origin, vanished
+from sessionactor._threads import submit
 
 _T = TypeVar("_T")
 
@@ -161,11 +161,7 @@ class Copies:
         Cancelled, it returns when the procedure has given up, or is done.
         """
         given_up = threading.Event()
-        try:
-            work = self._executor.submit(procedure, given_up.is_set)
-        except RuntimeError as error:  # no thread can be started, and it stays in the queue
-            given_up.set()
-            raise OSError(errno.EAGAIN, str(error)) from error
+        work = submit(self._executor, procedure, given_up.is_set)
         future = asyncio.wrap_future(work)
         self._running.add(cast("asyncio.Future[object]", future))
         future.add_done_callback(self._running.discard)

@@ -29,6 +29,7 @@ from sessionactor._ownership import Ownership
 from sessionactor._records import SessionFile
 from sessionactor._scan import Scan, scan
 from sessionactor._syncing import make_directory
+from sessionactor._threads import submit
 
 logger = logging.getLogger("sessionactor")
 
@@ -122,10 +123,8 @@ class DiskDirectory:
         return await self.run(self._matching, pattern, await self._those(is_meant))
 
     async def starting(self, prefix: str) -> list[SessionFile]:
-        def is_meant(entry: str) -> bool:
-            return names.parse_id(entry).startswith(prefix)
-
-        found = await self.run(self._matching, "*", await self._those(is_meant))
+        those = await self._those(lambda entry: names.parse_id(entry).startswith(prefix))
+        found = await self.run(self._matching, "*", those)
         return [file for file in found if file.session_id.startswith(prefix)]
 
     async def _those(self, is_meant: Callable[[str], bool]) -> list[str]:
@@ -186,9 +185,8 @@ class DiskDirectory:
         return await self.run(self._left_open, dict(found.entries), found.logs)
 
     def _left_open(self, entries: dict[str, str], logs: frozenset[str]) -> dict[str, Listed]:
-        holder = self._ownership.holder
         return {
-            part: Listed(entry, entry in logs and holder(part) is None)
+            part: Listed(entry, entry in logs and self.holder(part) is None)
             for part, entry in entries.items()
         }
 
@@ -290,7 +288,7 @@ class DiskDirectory:
         try:
             await asyncio.sleep(max(0.0, self._scan.pause_s()))
             self._changed_meanwhile = {}
-            self._listing = asyncio.get_running_loop().run_in_executor(self._executor, self._read)
+            self._listing = self._begin(self._read)
             found = await self._listing
             for part, (gone, entry) in self._changed_meanwhile.items():
                 if found.entries.get(part) == gone:  # or others gave it another name
@@ -352,6 +350,11 @@ class DiskDirectory:
         )
 
     async def run(self, function: Callable[..., _T], *args: object) -> _T:
-        """Run what blocks, in the directory's threads."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, function, *args)
+        """Run what blocks, in the directory's threads; not at all where none can be started."""
+        return await self._begin(function, *args)
+
+    def _begin(self, function: Callable[..., _T], *args: object) -> asyncio.Future[_T]:
+        try:
+            return asyncio.wrap_future(submit(self._executor, function, *args))
+        except OSError as error:
+            raise self._failed(error) from error

@@ -17,6 +17,7 @@ from sessionactor import _files as files
 from sessionactor import _names as names
 from sessionactor import _presence as presence
 from sessionactor import _schema as schema
+from sessionactor._sql import Connection
 from sessionactor._takeover import Origin, Takeover, vanished
 
 Stopped: TypeAlias = Callable[[], bool]
@@ -106,6 +107,7 @@ def _drafted(image: bytes, origin: Origin, stopped: Stopped, draft: Path) -> Ite
 
         with contextlib.ExitStack() as stack:
             with presence.settling():
+                key = None
                 if origin.path is not None:
                     # Closing any descriptor of it would drop SQLite's locks.
                     kind, key = presence.enter(origin.path)
@@ -113,6 +115,7 @@ def _drafted(image: bytes, origin: Origin, stopped: Stopped, draft: Path) -> Ite
                         raise vanished(origin)
                     stack.callback(presence.leave, key)
                 connection = stack.enter_context(contextlib.closing(_connect(draft)))
+                connection.key = key
                 # What fails is thrown away: nothing is ever rolled back.
                 connection.execute("PRAGMA main.journal_mode = OFF")
                 connection.execute("PRAGMA main.synchronous = OFF")
@@ -121,10 +124,14 @@ def _drafted(image: bytes, origin: Origin, stopped: Stopped, draft: Path) -> Ite
     files.seal(draft)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path) -> Connection:
     # Nobody else opens it; SQLite's locks would not go with that on the file everywhere.
     return sqlite3.connect(
-        f"{files.uri(path)}&nolock=1", uri=True, timeout=files.BUSY_TIMEOUT_S, isolation_level=None
+        f"{files.uri(path)}&nolock=1",
+        uri=True,
+        timeout=files.BUSY_TIMEOUT_S,
+        isolation_level=None,
+        factory=Connection,
     )
 
 

@@ -160,7 +160,7 @@ class Connector:
         if kind is not presence.Kind.SESSION:
             raise not_a_session(kind, path, opening.session_id)
         self._key = key
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             files.uri(path),
             uri=True,
             timeout=files.BUSY_TIMEOUT_S,
@@ -168,6 +168,8 @@ class Connector:
             check_same_thread=False,
             factory=sql.Connection,
         )
+        connection.key = key
+        return connection
 
 
 def new_image(opening: Opening, created_at: int) -> bytes:

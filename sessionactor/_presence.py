@@ -32,8 +32,10 @@ class Kind(enum.Enum):
 
 _open_here: Counter[tuple[int, int]] = Counter()
 _being_opened: Counter[Path] = Counter()
+_being_closed: set[tuple[int, int]] = set()
 _guard = threading.Condition()
 _settling = threading.RLock()
+_PATIENCE_S: Final = 5.0  # with another one that closes the same file, if its disk hangs
 
 
 def inspect(path: Path) -> Kind:
@@ -82,6 +84,24 @@ def leave(key: tuple[int, int]) -> None:
         _open_here[key] -= 1
         if _open_here[key] <= 0:
             del _open_here[key]
+            _guard.notify_all()
+
+
+@contextlib.contextmanager
+def closing(key: tuple[int, int]) -> Iterator[None]:
+    """Surround the closing of a connection: those of one file are closed one after the other.
+
+    The last one tidies the log up. Of two that close in the same moment each would take the other
+    for one that goes on reading, and the log would stay.
+    """
+    with _guard:
+        _guard.wait_for(lambda: key not in _being_closed, _PATIENCE_S)
+        _being_closed.add(key)
+    try:
+        yield
+    finally:
+        with _guard:
+            _being_closed.discard(key)
             _guard.notify_all()
 
 
@@ -136,6 +156,7 @@ def _inspect(path: Path) -> tuple[Kind, tuple[int, int]]:
 
 __all__ = [
     "Kind",
+    "closing",
     "enter",
     "inspect",
     "leave",

@@ -30,6 +30,7 @@ from sessionactor._indexer import Said
 from sessionactor._loading import DAMAGE
 from sessionactor._reading import read_changes, read_some
 from sessionactor._requests import ReadChanges, ReadStored
+from sessionactor._sql import Connection
 from sessionactor._text import TextOf
 
 logger = logging.getLogger("sessionactor")
@@ -101,7 +102,7 @@ class DiskSource:
                     if kind is not presence.Kind.SESSION:
                         return None
                     stack.callback(presence.leave, key)
-                    connection = stack.enter_context(_connected(path))
+                    connection = stack.enter_context(_connected(path, key))
                     (version,) = connection.execute("PRAGMA user_version").fetchone()
                 return self._read_file(part, connection, version, read)
         except DAMAGE as error:
@@ -122,12 +123,16 @@ class DiskSource:
         return read(connection)
 
 
-def _connected(path: Path) -> contextlib.closing[sqlite3.Connection]:
-    return contextlib.closing(
-        sqlite3.connect(
-            files.uri(path), uri=True, timeout=files.BUSY_TIMEOUT_S, isolation_level=None
-        )
+def _connected(path: Path, key: tuple[int, int]) -> contextlib.closing[Connection]:
+    connection = sqlite3.connect(
+        files.uri(path),
+        uri=True,
+        timeout=files.BUSY_TIMEOUT_S,
+        isolation_level=None,
+        factory=Connection,
     )
+    connection.key = key
+    return contextlib.closing(connection)
 
 
 def _named(entry: str, changes: Changes) -> Changes | None:

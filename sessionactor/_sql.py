@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeGuard
 
+from sessionactor import _presence as presence
 from sessionactor._changes import (
     BeginTurn,
     ChangeContext,
@@ -110,6 +112,9 @@ class Connection(sqlite3.Connection):
     number of statements in that one hop.
     """
 
+    key: tuple[int, int] | None = None
+    """The session's file that it has open, as `presence` knows it."""
+
     def execute(self, sql: str, parameters: Any = (), /) -> Any:
         """Execute a statement, or with `CALL` the procedure given as the parameter."""
         if sql is _CALL:
@@ -120,6 +125,11 @@ class Connection(sqlite3.Connection):
                 let_go(error)
                 raise
         return super().execute(sql, parameters)
+
+    def close(self) -> None:
+        """Close the file, when nobody else in this process is just closing it."""
+        with contextlib.nullcontext() if self.key is None else presence.closing(self.key):
+            super().close()
 
 
 def let_go(error: BaseException) -> None:

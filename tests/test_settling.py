@@ -6,7 +6,8 @@ import asyncio
 import os
 import sqlite3
 import threading
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from sessionactor import SessionNotFoundError, SessionRegistry, StorageError
 from sessionactor import _files as files
 from sessionactor import _opening as opening
 from sessionactor import _presence as presence
+from sessionactor import _schema as schema
 from sessionactor._copying import back_up
+from sessionactor._sql import Connection
 from sessionactor._store import Store, open_store
 from sessionactor._takeover import Origin
 
@@ -99,6 +102,60 @@ async def test_a_file_that_is_opened_for_nobody_any_more_is_removed_afterwards(
             gate.set()
             assert await deleting is True
     assert entries(tmp_path) == []
+
+
+def test_of_connections_that_close_at_once_the_last_one_leaves_no_log(tmp_path: Path) -> None:
+    """Without an order among them, in every twelfth try each takes the other for a reader."""
+    path = tmp_path / "s_n.db"
+    files.write(schema.as_wal(schema.image("s", "n", 0)), path)
+    _, key = presence.enter(path)
+
+    def connected() -> Connection:
+        connection = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, factory=Connection
+        )
+        connection.key = key
+        connection.execute("SELECT count(*) FROM messages").fetchone()
+        return connection
+
+    both = threading.Barrier(2)
+
+    def close(connection: Connection) -> None:
+        both.wait()
+        connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(300):
+            owner, reader = connected(), connected()
+            owner.execute("UPDATE session SET revision = revision + 1")
+            list(pool.map(close, (owner, reader)))
+            assert entries(tmp_path) == ["s_n.db"]
+    presence.leave(key)
+
+
+async def test_owner_catalog_and_copies_close_a_file_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "d"
+    async with SessionRegistry(place, catalog=False) as registry:
+        session = await registry.start("s", name="n")
+        await session.append("a", says(1))
+    alone = presence.closing
+    closed: list[tuple[tuple[int, int], str]] = []
+
+    def noted(key: tuple[int, int]) -> AbstractContextManager[None]:
+        closed.append((key, threading.current_thread().name))
+        return alone(key)
+
+    monkeypatch.setattr(presence, "closing", noted)
+    async with SessionRegistry(place) as registry:
+        await registry.sessions()  # what no catalog knows is read
+        await registry.session("s").backup(tmp_path / "copy")
+        await registry.stop("s")
+    status = (place / "s_n.db").stat()
+    assert {key for key, _ in closed} == {(status.st_dev, status.st_ino)}
+    names = [name.rpartition("-")[2].partition("_")[0] for _, name in closed]
+    assert len(names) == len({*names}) == 3  # threads of each
 
 
 async def test_a_rename_waits_for_what_reads_the_file_in_this_process(tmp_path: Path) -> None:

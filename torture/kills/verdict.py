@@ -43,10 +43,6 @@ class Verdict:
         """Look at everything."""
         self._files_named(self._place)
         asyncio.run(self._sessions())
-        if logs := self._beside_sessions():
-            # Two connections that close in the same moment each take the other for a reader.
-            self.left_over += len(logs)
-            asyncio.run(self._sessions())
         self.files += [f"{name} is left when all is closed" for name in self._beside_sessions()]
         findings = self._files_named(self._shelf)
         for finding in findings:

@@ -12,6 +12,7 @@ Source of the format: the msgpack specification, https://github.com/msgpack/msgp
 from __future__ import annotations
 
 import threading
+import traceback
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
@@ -55,6 +56,7 @@ def encode(message: object, *, max_bytes: int, session_id: str | None = None) ->
         data = _pack(message)
     except MemoryError as error:
         _packers.renew()
+        traceback.clear_frames(error.__traceback__)
         raise StorageError(
             "there is not enough memory to encode the message", path=None, session_id=session_id
         ) from error
@@ -65,10 +67,12 @@ def encode(message: object, *, max_bytes: int, session_id: str | None = None) ->
         ) from error
     if len(data) > _KEPT_BYTES:
         _packers.renew()
-    if len(data) > max_bytes:
+    size = len(data)
+    if size > max_bytes:
+        del data  # whoever keeps the error keeps all that its frames know
         raise MessageTooLargeError(
-            f"the message has {len(data)} bytes encoded, more than max_message_bytes={max_bytes}",
-            size=len(data),
+            f"the message has {size} bytes encoded, more than max_message_bytes={max_bytes}",
+            size=size,
             limit=max_bytes,
             session_id=session_id,
         )

@@ -4,6 +4,7 @@ import contextlib
 import enum
 import math
 import sqlite3
+import traceback
 from collections import OrderedDict, UserDict, defaultdict, namedtuple
 from contextlib import closing
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -496,6 +497,16 @@ async def test_a_message_may_have_so_many_bytes_encoded_and_no_more() -> None:
         with pytest.raises(MessageTooLargeError):
             await session.append("a", {**message, "n": 1})
         assert [row.message for row in await session.messages()] == [message]
+
+
+async def test_who_keeps_an_error_does_not_keep_the_encoded_message() -> None:
+    async with SessionRegistry(None, max_message_bytes=50) as registry:
+        session = await registry.start("s")
+        with pytest.raises(MessageTooLargeError) as caught:
+            await session.append("a", {"data": bytes(1000)})
+    (_, *frames) = [frame for frame, _ in traceback.walk_tb(caught.tb)]
+    known = [value for frame in frames for value in frame.f_locals.values()]
+    assert not [value for value in known if isinstance(value, bytes)]
 
 
 async def test_a_message_of_the_largest_size_by_default_comes_back() -> None:

@@ -10,12 +10,12 @@ from unittest.mock import patch
 
 from sessionactor import _requests as requests
 from sessionactor._actor import Actor
-from sessionactor._chapters import ChapterCache
 from sessionactor._deciding import _Group
 from sessionactor._draft import Draft
 from sessionactor._editing import Editing
 from sessionactor._hub import Entry
 from sessionactor._mailbox import Envelope, Mailbox
+from sessionactor._newest import _View
 from sessionactor._ownership import Ownership
 from sessionactor._subscription import Subscription
 from torture.campaign import Mutation
@@ -122,7 +122,7 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "truncated-before-it-is-done": _fault((Editing, "truncate_from", _truncate_at_once)),
     "dropped-with-a-cancelled-neighbour": _fault((Actor, "_commit", _drop_with_the_cancelled)),
-    "a-stale-chapter-after-an-update": _fault((ChapterCache, "_update", _nothing)),
+    "a-stale-chapter-after-an-update": _fault((_View, "update", _nothing)),
     "the-high-water-mark-forgotten": _fault((Draft, "_removed", _reuse_ids)),
     "an-expected-head-not-checked": _fault((_Group, "_check_expectations", _nothing)),
     "an-event-missed-at-the-seam": _fault((Subscription, "_catch_up", _skip_what_came_meanwhile)),

@@ -73,26 +73,36 @@ class GraphConversation(Conversation):
         return messages[-limit:]
 
 
-class Graph(LangGraph):
-    """LangGraph's own saver, with whole conversations."""
+class Threads(Candidate):
+    """Threads of graphs, with whole conversations."""
 
-    name = "AsyncSqliteSaver"
+    saver: Any
 
     @asynccontextmanager
     async def session(self, session_id: str) -> AsyncIterator[Conversation]:
         yield GraphConversation(self.saver, session_id)
 
+    async def listed(self, limit: int | None = None) -> Sequence[object]:
+        """Checkpoints of all threads."""
+        return [one async for one in self.saver.alist(None, limit=limit)]
 
-class ActorGraph(OnSessions):
+
+class Graph(Threads, LangGraph):
+    """LangGraph's own saver."""
+
+    name = "AsyncSqliteSaver"
+
+
+class ActorGraph(Threads, OnSessions):
     """`ActorSaver`."""
 
     name = "ActorSaver"
 
-    @asynccontextmanager
-    async def session(self, session_id: str) -> AsyncIterator[Conversation]:
+    async def open(self) -> None:
         from sessionactor.adapters.langgraph import ActorSaver
 
-        yield GraphConversation(ActorSaver(self.registry), session_id)
+        await super().open()
+        self.saver = ActorSaver(self.registry)
 
 
 class ActorAdk(AdkSqlite):

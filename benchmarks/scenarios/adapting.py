@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from benchmarks.adapted import ActorAdk, ActorGraph, ActorOpenAI, Graph
+from benchmarks.adapted import ActorAdk, ActorGraph, ActorOpenAI, Graph, Threads
 from benchmarks.candidates import Candidate, Conversation
 from benchmarks.harness import Measure, Section, Target, compare
 from benchmarks.peers import AdkDatabase, AdkSqlite, OpenAISQLite, Peer
@@ -19,6 +20,8 @@ from benchmarks.workloads import data_directory, gather, message_of, reading
 EACH: Final = 10
 """Messages of each of many sessions."""
 NEWEST: Final = 20
+PAGE: Final = 50
+"""Checkpoints of a listing that has a limit."""
 OF_SIZE: Final = 1 / 20
 
 
@@ -73,6 +76,8 @@ async def adapters(settings: Settings) -> list[Section]:
             await _many_sessions(framework, settings),
             *await _history(framework, settings),
         ]
+    if Graph.version():
+        sections += await _threads(settings)
     if AdkSqlite.version():
         sections.append(await _listing(settings))
     return sections
@@ -181,6 +186,41 @@ def _megabytes(directory: Path, pattern: str) -> Measure:
         return sum(path.stat().st_size for path in directory.glob(pattern)) / 1e6
 
     return measure
+
+
+async def _threads(settings: Settings) -> list[Section]:
+    message = message_of(300)
+    async with AsyncExitStack() as stack:
+        stores: list[Threads] = []
+        for candidate in (ActorGraph, Graph):
+            store = candidate(stack.enter_context(data_directory()))
+            stores.append(await stack.enter_async_context(store))
+
+            async def begin(number: int, store: Threads = store) -> None:
+                async with store.session(f"s{number}") as session:
+                    await session.append(message)
+
+            for start in range(0, settings.listed, CALLERS):
+                await gather(map(begin, range(start, min(start + CALLERS, settings.listed))))
+
+        async def listing(limit: int, title: str, repetitions: int) -> Section:
+            found = min(limit, settings.listed)
+            return await compare(
+                f"LangGraph: alist over {settings.listed:,} threads, {title}",
+                "ms",
+                {
+                    store.name: reading(partial(store.listed, limit), found, repetitions)
+                    for store in stores
+                },
+                rounds=settings.rounds,
+                ours=ActorGraph.name,
+                targets=[Target(Graph.name, at_most=1)],
+            )
+
+        return [
+            await listing(PAGE, f"the first {PAGE}", settings.repetitions // 5),
+            await listing(settings.listed, "all", 1),
+        ]
 
 
 async def _listing(settings: Settings) -> Section:

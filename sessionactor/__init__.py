@@ -20,7 +20,7 @@ How a request travels, each layer importing only what stands above it:
     activation                                         one session in use
     arguments, batch, subscription, handle, browsing,
     editing, turns, session                            the handle: it knows whom to ask
-    supervisor, queries, finding, registry             where all of them meet
+    supervisor, queries, finding, leafing, registry    where all of them meet
     interchange, checkup                               to text files and back; what is wrong
 
     Session -> registry.ask -> mailbox -> actor -> store -> <id>_<name>.db

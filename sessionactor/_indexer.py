@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -22,6 +22,8 @@ from sessionactor._catalog_stage import Prepared
 from sessionactor._changes import Changes, StoredRow
 from sessionactor._errors import StorageError
 from sessionactor._feed import Feed
+from sessionactor._records import Page
+from sessionactor._requests import OnCorrupt
 from sessionactor._text import TextOf
 
 logger = logging.getLogger("sessionactor")
@@ -69,6 +71,12 @@ class Source(Protocol):
 
         Raises:
             StorageError: the disk failed.
+        """
+
+    async def latest(self, session_ids: Iterable[str], on_corrupt: OnCorrupt) -> dict[str, Page]:
+        """The latest chapters of sessions that are not in use.
+
+        Those that are missing have to be asked themselves: they are long, or something is amiss.
         """
 
     def exists(self, entry: str) -> bool:

@@ -12,7 +12,8 @@ from weakref import WeakValueDictionary
 from sessionactor import _names as names
 from sessionactor._commands import Delete, Fork, Start, Stop
 from sessionactor._errors import InvalidValueError, RegistryClosedError
-from sessionactor._finding import Finding, not_found
+from sessionactor._finding import not_found
+from sessionactor._leafing import Leafing
 from sessionactor._opening import Durability
 from sessionactor._read_only import refusal
 from sessionactor._records import RegistryStatistics, SessionFile
@@ -32,7 +33,7 @@ from sessionactor._supervisor import Supervisor
 from sessionactor._text import TextOf
 
 
-class SessionRegistry(Finding):
+class SessionRegistry(Leafing):
     """Owns the actors of one directory: starts, finds, passivates and stops them.
 
     Use it as an async context manager, or call `open` and `aclose`. It belongs to the

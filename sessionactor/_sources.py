@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sessionactor import _files as files
+from sessionactor import _looking as looking
 from sessionactor import _names as names
 from sessionactor import _presence as presence
 from sessionactor import _schema as schema
@@ -22,20 +24,26 @@ from sessionactor._directory import Directory
 from sessionactor._disk import DiskDirectory
 from sessionactor._errors import (
     RegistryClosedError,
+    SchemaVersionError,
     SessionError,
     SessionNotFoundError,
     StorageError,
 )
 from sessionactor._indexer import Said
 from sessionactor._loading import DAMAGE
-from sessionactor._reading import read_changes, read_some
-from sessionactor._requests import ReadChanges, ReadStored
+from sessionactor._reading import read_changes, read_chapter, read_some
+from sessionactor._records import Page
+from sessionactor._requests import OnCorrupt, ReadChanges, ReadChapter, ReadStored
+from sessionactor._rows import decoded
 from sessionactor._sql import Connection
 from sessionactor._text import TextOf
 
 logger = logging.getLogger("sessionactor")
 
 _T = TypeVar("_T")
+
+_CHAPTER_ROWS: Final = 2048
+"""A chapter of more is not read at one stroke."""
 
 
 class DiskSource:
@@ -61,6 +69,20 @@ class DiskSource:
             return []
         part, read = names.id_part(session_id), partial(read_some, db_ids)
         return await self._directory.run(self._opened, part, file.path.name, read) or []
+
+    async def latest(self, session_ids: Iterable[str], on_corrupt: OnCorrupt) -> dict[str, Page]:
+        paths: list[tuple[str, Path]] = []
+        for session_id in session_ids:
+            file = self._directory.known(session_id)
+            if file is None:  # others may have made it
+                file = await self._directory.find(session_id, look=False)
+            if file is not None and file.path is not None and not names.is_cut(file.path.name):
+                paths.append((session_id, file.path))
+        parts = [paths[::2], paths[1::2]]  # SQLite opens files while other threads run
+        found = await asyncio.gather(
+            *(self._directory.run(_latest, part, on_corrupt) for part in parts if part)
+        )
+        return {session_id: page for pages in found for session_id, page in pages}
 
     def exists(self, entry: str) -> bool:
         return os.path.lexists(self._path / entry)
@@ -121,6 +143,23 @@ class DiskSource:
             schema.migrate(connection, version)
         connection.execute("BEGIN")  # one moment of what its owner writes
         return read(connection)
+
+
+def _latest(paths: Iterable[tuple[str, Path]], on_corrupt: OnCorrupt) -> list[tuple[str, Page]]:
+    found = []
+    for session_id, path in paths:
+        with contextlib.suppress(StorageError, SchemaVersionError, SessionNotFoundError):
+            page = looking.read(path, session_id, partial(_chapter, session_id, on_corrupt))
+            if page is not None:
+                found.append((session_id, page))
+    return found
+
+
+def _chapter(session_id: str, on_corrupt: OnCorrupt, connection: sqlite3.Connection) -> Page | None:
+    """The latest chapter; `None`: it is long."""
+    read = ReadChapter(on_corrupt=on_corrupt)
+    stored, head, rest = read_chapter(read, _CHAPTER_ROWS, connection)
+    return None if rest else Page(decoded(stored, on_corrupt, session_id), head)
 
 
 def _connected(path: Path, key: tuple[int, int]) -> contextlib.closing[Connection]:
@@ -196,6 +235,9 @@ class MemorySource:
             if left <= 0:
                 break
         return Said(found, NOTHING)
+
+    async def latest(self, session_ids: Iterable[str], on_corrupt: OnCorrupt) -> dict[str, Page]:
+        return {}
 
     async def rows(self, session_id: str, db_ids: Sequence[int]) -> list[StoredRow]:
         try:

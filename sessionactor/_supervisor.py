@@ -9,7 +9,7 @@ import asyncio
 import os
 import secrets
 import warnings
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -35,8 +35,8 @@ from sessionactor._mailbox import Command, Mailbox
 from sessionactor._pace import Pace
 from sessionactor._read_only import READING_THREADS, ReadOnlyDirectory, open_read_only
 from sessionactor._read_only_catalog import ReadOnlyCatalog, ReadOnlySource
-from sessionactor._records import RegistryStatistics, SessionFile
-from sessionactor._requests import ReadImage, ReadInfo, Request
+from sessionactor._records import Page, RegistryStatistics, SessionFile
+from sessionactor._requests import OnCorrupt, ReadImage, ReadInfo, Request
 from sessionactor._settings import Settings
 from sessionactor._sources import DiskSource, MemorySource
 from sessionactor._store import join_threads
@@ -246,6 +246,10 @@ class Supervisor:
     async def rows(self, session_id: str, db_ids: Sequence[int]) -> list[StoredRow]:
         """Rows of a session by their ids; another process may own it."""
         return await self._source.rows(session_id, db_ids)
+
+    async def latest(self, session_ids: Iterable[str], on_corrupt: OnCorrupt) -> dict[str, Page]:
+        """The latest chapters of sessions that are not in use, of those that are read easily."""
+        return await self._source.latest(session_ids, on_corrupt)
 
     async def ask_catalog(self, answer: Awaitable[_T]) -> _T:
         """What the catalog answers.

@@ -17,7 +17,7 @@ Typed: TypeAlias = tuple[str, bytes]
 Dump: TypeAlias = Callable[[Any], Typed]
 Message: TypeAlias = dict[str, Any]
 State: TypeAlias = tuple[type, Any, Any]
-"""A message's class, fields and further fields."""
+"""A message's class, `dict` or a message's own, its fields and further fields."""
 Run: TypeAlias = list[int]
 """Messages of a chain: the first row, the last, and how many they are."""
 
@@ -40,23 +40,52 @@ class Element(NamedTuple):
     """What the message was when it was serialized, if that can be compared."""
 
 
-def chained(
-    before: Sequence[Element], messages: Sequence[Any], offset: int, dump: Dump
-) -> tuple[list[Element], list[Message]]:
-    """The list's elements, and the rows of those that were not in it before."""
-    if len(list(_breaks(before))) >= _MAX_RUNS:
-        before = []
-    elements: list[Element] = []
-    for old, message in zip(before, messages, strict=False):
+class Chain(NamedTuple):
+    """A list of messages."""
+
+    elements: list[Element]
+    runs: list[Run]
+    size: int
+    """Bytes."""
+
+    @classmethod
+    def of(cls, elements: list[Element]) -> Chain:
+        """The list of these."""
+        return cls(elements, runs_of(elements), sum(len(one.data[1]) for one in elements))
+
+
+class Chained(NamedTuple):
+    """A list of messages on its way: from `start` on it has messages that are new."""
+
+    chain: Chain
+    start: int
+    rows: list[Message]
+
+    def settle(self, db_id: int) -> Chain:
+        """The list that it is, now that the row of its checkpoint is known."""
+        elements, runs, _ = self.chain
+        for index in range(self.start, self.start + len(self.rows)):
+            row, previous, data, state = elements[index]
+            if previous < 0:
+                previous = db_id - previous
+            elements[index] = Element(db_id - row, previous, data, state)
+        return self.chain._replace(runs=settled_runs(db_id, runs))
+
+
+def chained(before: Chain | None, messages: Sequence[Any], offset: int, dump: Dump) -> Chained:
+    """The list, and the rows of those messages that were not in it before."""
+    known = before.elements if before is not None and len(before.runs) < _MAX_RUNS else []
+    elements = known[: len(messages)]
+    for index, (old, message) in enumerate(zip(elements, messages, strict=False)):
         if not _is_same(old.state, message):
             if dump(message) != old.data:
+                del elements[index:]
                 break
-            old = old._replace(state=_state(message))
-        elements.append(old)
+            elements[index] = old._replace(state=_state(message))
     shared = len(elements)
     dumped = [dump(message) for message in messages[shared:]]
     kept = 0
-    for old, new in zip(reversed(before[shared:]), reversed(dumped), strict=False):
+    for old, new in zip(reversed(known[shared:]), reversed(dumped), strict=False):
         if old.data != new:
             break
         kept += 1
@@ -69,8 +98,15 @@ def chained(
         # Counted from the message's own row, the one before it is the one above it.
         rows.append(_message_row(message, -1 if previous < 0 else previous, data))
         previous = own
-    elements += before[len(before) - kept :]
-    return elements, rows
+    if before is None or not shared or shared < len(known):
+        elements += known[len(known) - kept :]
+        return Chained(Chain.of(elements), shared, rows)
+    runs = before.runs
+    if rows:
+        first, _, count = runs[-1]
+        runs = [*runs[:-1], [first, previous, count + len(rows)]]
+    size = before.size + sum(len(data) for _, data in dumped)
+    return Chained(Chain(elements, runs, size), shared, rows)
 
 
 def _is_same(state: State | None, message: Any) -> bool:
@@ -78,10 +114,9 @@ def _is_same(state: State | None, message: Any) -> bool:
     if state is None:
         return False
     kind, fields, extra = state
-    if kind is dict:
-        return type(message) is dict and bool(message == fields)
-    if not isinstance(message, BaseMessage) or type(message) is not kind:
-        return False
+    is_kind: bool = type(message) is kind
+    if not is_kind or kind is dict:
+        return is_kind and bool(message == fields)
     return bool(message.__dict__ == fields and message.__pydantic_extra__ == extra)
 
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any, Final, NamedTuple
 from weakref import ref
 
-from sessionactor import Row, Session, SessionNotFoundError, SessionRegistry
+from sessionactor import Page, Row, Session, SessionNotFoundError, SessionRegistry
 from sessionactor.adapters import _langgraph_messages as chains
 from sessionactor.adapters import _langgraph_rows as rows
 from sessionactor.adapters._langgraph_bases import Bases
@@ -28,6 +28,24 @@ class Found(NamedTuple):
     def message(self) -> dict[Any, Any]:
         """The row's content."""
         return self.row.message
+
+
+class Known:
+    """What was met of a thread's rows already, and is not read again."""
+
+    def __init__(self) -> None:
+        self.elements: dict[int, Element] = {}
+        self.held: dict[int, Mapping[str, Any]] = {}
+        """Rows that have values for others to name, and these."""
+
+    def learn(self, page: Iterable[Row]) -> None:
+        """Know a page of a walk. What comes after it names nothing that came before it."""
+        self.held.clear()
+        for row in page:
+            if rows.kind_of(row.message) == chains.MESSAGE:
+                self.elements[row.db_id] = chains.element(row.db_id, row.message)
+            elif (held := row.message.get("values")) is not None:
+                self.held[row.db_id] = held
 
 
 class Reading:
@@ -67,17 +85,22 @@ class Reading:
         except SessionNotFoundError:
             return None
 
-    async def walk(self, namespace: str | None) -> AsyncGenerator[Found]:
+    async def walk(
+        self, namespace: str | None, known: Known | None = None, latest: Page | None = None
+    ) -> AsyncGenerator[Found]:
         """The checkpoints of a namespace or of all, the newest first.
 
-        Between two of them nothing is held, and what is put meanwhile does not come.
+        Between two of them nothing is held, and what is put meanwhile does not come. `known`
+        learns what is met; `latest` is the latest chapter, where it was read already.
         """
         if namespace and namespace not in self._newest and not await self._has(namespace):
             return
         agent = None if namespace is None else rows.agent_of(namespace)
         waiting: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
         try:
-            async for page in self.session.chapters(agent_id=agent):
+            async for page in self._chapters(agent, latest):
+                if known is not None:
+                    known.learn(page.rows)
                 for row in reversed(page.rows):
                     kind = rows.kind_of(row.message)
                     if kind == rows.WRITES:
@@ -88,6 +111,14 @@ class Reading:
                             yield found
         except SessionNotFoundError:
             return
+
+    async def _chapters(self, agent: str | None, latest: Page | None) -> AsyncGenerator[Page]:
+        session = self.session
+        page = latest or await session.messages_from_latest_checkpoint(agent_id=agent)
+        yield page
+        while page.checkpoint_id is not None and page.checkpoint_id > 1:  # that is the first row
+            page = await session.messages_before_checkpoint(page.checkpoint_id, agent_id=agent)
+            yield page
 
     async def ancestors(self, found: Found) -> AsyncGenerator[Found]:
         """The checkpoints that one goes back to, the nearest first.
@@ -109,9 +140,7 @@ class Reading:
             yield ancestor
             parent = ancestor.message["parent"]
 
-    async def values(
-        self, found: Found, versions: Mapping[str, Any], known: dict[int, Element]
-    ) -> Base | None:
+    async def values(self, found: Found, versions: Mapping[str, Any], known: Known) -> Base | None:
         """The values of a checkpoint, serialized; `None`: it was removed meanwhile.
 
         What is `known` of messages is not read again.
@@ -128,9 +157,7 @@ class Reading:
                 return None
             raise
 
-    async def _values(
-        self, found: Found, versions: Mapping[str, Any], known: dict[int, Element]
-    ) -> Base:
+    async def _values(self, found: Found, versions: Mapping[str, Any], known: Known) -> Base:
         message, db_id = found.message, found.row.db_id
         cached = self._bases.get(self.thread_id, message["namespace"])
         if cached is not None and cached.checkpoint_id == message["id"]:
@@ -139,34 +166,33 @@ class Reading:
             channel: Whole(db_id, (kind, data))
             for channel, (kind, data) in message["values"].items()
         }
-        holders: dict[int, Row | None] = {}
         for channel, holder in message["named"].items():
-            if holder not in holders:
-                holders[holder] = await self.session.get(holder)
-            row = holders[holder]
-            if row is None or channel not in row.message.get("values", {}):
+            if holder not in known.held:
+                row = await self.session.get(holder)
+                known.held[holder] = {} if row is None else row.message.get("values", {})
+            if channel not in known.held[holder]:
                 raise self._lost(found, holder)
-            kind, data = row.message["values"][channel]
+            kind, data = known.held[holder][channel]
             values[channel] = Whole(holder, (kind, data))
         for channel, runs in message["lists"].items():
             elements: list[Element] = []
             for run in chains.settled_runs(db_id, runs):
                 elements += await self._run(found, channel, run, known)
-            values[channel] = elements
+            values[channel] = chains.Chain.of(elements)
         return Base(message["id"], dict(versions), values, message["since"])
 
     async def _run(
-        self, found: Found, channel: str, run: chains.Run, known: dict[int, Element]
+        self, found: Found, channel: str, run: chains.Run, known: Known
     ) -> list[Element]:
         first, last, _ = run
-        if (elements := chains.chain(run, known)) is None:
+        if (elements := chains.chain(run, known.elements)) is None:
             speaker = rows.speaker_of(channel, found.message["namespace"])
             for row in await self.session.messages(
                 agent_id=speaker, after=first - 1, before=last + 1
             ):
                 if rows.kind_of(row.message) == chains.MESSAGE:
-                    known[row.db_id] = chains.element(row.db_id, row.message)
-            elements = chains.chain(run, known)
+                    known.elements[row.db_id] = chains.element(row.db_id, row.message)
+            elements = chains.chain(run, known.elements)
         if elements is None:
             raise self._lost(found, first)
         return elements

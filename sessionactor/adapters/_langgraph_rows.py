@@ -19,14 +19,14 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 
 from sessionactor.adapters._langgraph_messages import (
+    Chain,
+    Chained,
     Dump,
-    Element,
     Message,
     Run,
     Typed,
     chained,
     is_conversation,
-    runs_of,
 )
 
 CHECKPOINT: Final = "checkpoint"
@@ -47,10 +47,16 @@ class Whole(NamedTuple):
     """A channel's value that is stored in one piece, and the row that has it."""
 
     row: int
+    """0: that of the checkpoint on its way."""
     data: Typed
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data[1])
 
-Value: TypeAlias = Whole | list[Element]
+
+Value: TypeAlias = Whole | Chain
 
 
 @dataclass(slots=True)
@@ -65,11 +71,7 @@ class Base:
 
     def size(self) -> int:
         """Bytes."""
-        return sum(
-            len(one.data[1])
-            for value in self.values.values()
-            for one in ([value] if isinstance(value, Whole) else value)
-        )
+        return sum(value.size for value in self.values.values())
 
 
 @dataclass(slots=True)
@@ -78,29 +80,19 @@ class Draft:
 
     row: Message
     base: Base
-    messages: list[tuple[str, list[Message]]] = field(default_factory=list)
-    """For each channel."""
+    lists: dict[str, Chained] = field(default_factory=dict)
+    """For each channel that has messages."""
     opens_chapter: bool = False
     is_first: bool = False
 
     def stored_as(self, db_id: int) -> Base:
         """The base that it is, now that its row is known."""
-
-        def settled(row: int) -> int:
-            return row if row > 0 else db_id - row
-
-        for channel, value in self.base.values.items():
-            if isinstance(value, Whole):
-                self.base.values[channel] = value._replace(row=settled(value.row))
-            elif any(one.row <= 0 for one in value):
-                self.base.values[channel] = [
-                    one
-                    if one.row > 0
-                    else one._replace(
-                        row=settled(one.row), previous=one.previous and settled(one.previous)
-                    )
-                    for one in value
-                ]
+        values = self.base.values
+        for channel, made in self.lists.items():
+            values[channel] = made.settle(db_id)
+        for channel, value in values.items():
+            if isinstance(value, Whole) and not value.row:
+                values[channel] = value._replace(row=db_id)
         return self.base
 
 
@@ -143,6 +135,20 @@ def channels_of(message: Mapping[str, Any]) -> set[str]:
     return {channel for part in ("values", "named", "lists") for channel in message[part]}
 
 
+def passes(metadata: Mapping[str, Any], pairs: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint's metadata have all of these pairs."""
+    return all(_at(metadata, key) == value for key, value in pairs.items())
+
+
+def _at(metadata: Any, key: str) -> Any:
+    """What a key names; with dots in it, in mappings inside, as in the framework's own saver."""
+    if key in metadata:
+        return metadata[key]
+    for part in key.split("."):
+        metadata = metadata.get(part) if isinstance(metadata, Mapping) else None
+    return metadata
+
+
 def draft(
     namespace: str,
     parent: str | None,
@@ -179,7 +185,7 @@ def draft(
     if isinstance(run_id := metadata.get("run_id"), str):
         row["run_id"] = run_id
     made = Draft(
-        row, Base(checkpoint["id"], dict(versions), {}, row["since"]), [], opens, base is None
+        row, Base(checkpoint["id"], dict(versions), {}, row["since"]), {}, opens, base is None
     )
     held: dict[str, list[str | bytes]] = {}
     named: dict[str, int] = {}
@@ -188,19 +194,16 @@ def draft(
     for channel, value in checkpoint["channel_values"].items():
         old = known.get(channel)
         if is_conversation(value):
-            before = old if isinstance(old, list) else []
-            if channel in same and len(before) == len(value):
-                elements = before
-            else:
-                elements, rows = chained(before, value, offset, dump)
-                offset += len(rows)
-                if rows:
-                    made.messages.append((speaker_of(channel, namespace), rows))
-            made.base.values[channel] = elements
-            lists[channel] = runs_of(elements)
+            chain = old if isinstance(old, Chain) else None
+            if chain is None or channel not in same or len(chain.elements) != len(value):
+                made.lists[channel] = new = chained(chain, value, offset, dump)
+                offset += len(new.rows)
+                chain = new.chain
+            made.base.values[channel] = chain
+            lists[channel] = chain.runs
             continue
         if isinstance(old, Whole) and channel in same:
-            if len(old.data[1]) > SMALL_BYTES:
+            if old.size > SMALL_BYTES:
                 named[channel] = old.row
                 made.base.values[channel] = old
                 continue

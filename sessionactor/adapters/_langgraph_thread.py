@@ -18,7 +18,7 @@ from sessionactor import (
 from sessionactor.adapters import _langgraph_rows as rows
 from sessionactor.adapters._langgraph_bases import Bases
 from sessionactor.adapters._langgraph_messages import Dump, Typed
-from sessionactor.adapters._langgraph_reading import Reading
+from sessionactor.adapters._langgraph_reading import Known, Reading
 from sessionactor.adapters._langgraph_rows import Base
 
 _T = TypeVar("_T")
@@ -79,8 +79,9 @@ class Thread(Reading):
         async with self.session.batch() as batch:
             agent = rows.agent_of(namespace)
             batch.append(agent, made.row, key=key, checkpoint=made.opens_chapter)
-            for speaker, messages in made.messages:
-                batch.extend(speaker, messages)
+            for channel, chained in made.lists.items():
+                if chained.rows:
+                    batch.extend(rows.speaker_of(channel, namespace), chained.rows)
             if made.is_first and namespace:
                 marker = {"langgraph": rows.NAMESPACE, "role": "namespace", "note": namespace}
                 batch.append(agent, marker, key=rows.namespace_key(namespace))
@@ -142,7 +143,7 @@ class Thread(Reading):
         if found is None:
             return None
         versions = load(tuple(found.message["checkpoint"]))["channel_versions"]
-        return await self.values(found, versions, {})
+        return await self.values(found, versions, Known())
 
     async def _place_of(self, namespace: str, checkpoint_id: str) -> tuple[str | None, Row | None]:
         """Which checkpoint is the newest, and the row of this one."""

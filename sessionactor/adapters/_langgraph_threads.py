@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from sessionactor import Row, SessionNotFoundError, SessionRegistry, StaleRevisionError
-from sessionactor.adapters._langgraph_bases import Bases
+from sessionactor.adapters._langgraph_bases import Bases, Latest
 from sessionactor.adapters._langgraph_retention import Stored
 from sessionactor.adapters._langgraph_thread import Thread
 
@@ -37,6 +36,7 @@ class Threads:
         self._used: WeakValueDictionary[str, Thread] = WeakValueDictionary()
         self._recent: OrderedDict[str, Thread] = OrderedDict()
         self._bases = Bases()
+        self.latest = Latest()
 
     def get(self, registry: SessionRegistry, thread_id: str) -> Thread:
         """The thread of that id; whether it exists is another question."""
@@ -67,29 +67,9 @@ def session_id_of(thread_id: str) -> str:
     return f"{readable[: _MAX_CHARACTERS - _HASH_HEX - 1]}~{digest}"
 
 
-async def all_threads(registry: SessionRegistry) -> AsyncIterator[str]:
-    """The ids of all threads of a directory, the one that changed last first."""
-    seen = set()
-    cursor = None
-    while True:
-        page = await registry.sessions(metadata={"framework": "langgraph"}, cursor=cursor)
-        for info in page.sessions:
-            if info.session_id not in seen:
-                seen.add(info.session_id)
-                yield await _thread_id_of(registry, info.session_id)
-        if (cursor := page.cursor) is None:
-            return
-
-
-async def _thread_id_of(registry: SessionRegistry, session_id: str) -> str:
-    if _CUT.fullmatch(session_id):
-        try:
-            mark = (await registry.session(session_id).get_metadata()).get("thread_id")
-        except SessionNotFoundError:
-            return session_id  # removed meanwhile
-        if mark is not None and session_id_of(thread_id := json.loads(mark)) == session_id:
-            return str(thread_id)
-    return session_id
+def is_cut(session_id: str) -> bool:
+    """Whether a session's id may be other than its thread's."""
+    return _CUT.fullmatch(session_id) is not None
 
 
 async def retain(thread: Thread, choose: Callable[[Stored], Iterable[Row]]) -> None:

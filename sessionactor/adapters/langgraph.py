@@ -30,14 +30,16 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
+from sessionactor import Page, SessionRegistry
 from sessionactor.adapters import _langgraph_rows as rows
 from sessionactor.adapters._holding import Held, Where
 from sessionactor.adapters._langgraph_calling import Synchronous
 from sessionactor.adapters._langgraph_importing import ForeignFile
-from sessionactor.adapters._langgraph_messages import Element, joined
-from sessionactor.adapters._langgraph_reading import Found
+from sessionactor.adapters._langgraph_listing import all_threads, latest_of_all
+from sessionactor.adapters._langgraph_messages import joined
+from sessionactor.adapters._langgraph_reading import Found, Known
 from sessionactor.adapters._langgraph_thread import Thread
-from sessionactor.adapters._langgraph_threads import all_threads, retain, session_id_of, threads_of
+from sessionactor.adapters._langgraph_threads import retain, session_id_of, threads_of
 from sessionactor.adapters._langgraph_writes import batch_of, indexed, pending
 
 _DRAFT: Final = "import of "
@@ -105,7 +107,7 @@ class ActorSaver(Held, Synchronous):
         thread, namespace = await self._thread(config)
         found = await thread.get(namespace, get_checkpoint_id(config))
         thread_id = config["configurable"]["thread_id"]
-        return found and await self._tuple(thread, thread_id, found, {})
+        return found and await self._tuple(thread, thread_id, found, Known())
 
     async def alist(
         self,
@@ -128,16 +130,16 @@ class ActorSaver(Held, Synchronous):
         bound = None if before is None else get_checkpoint_id(before)
         namespace = None if config is None else config["configurable"].get("checkpoint_ns")
         left = limit
-        async for thread_id in self._thread_ids(config):
+        async for thread_id, latest in self._threads(config, limit):
             thread, _ = await self._thread({"configurable": {"thread_id": thread_id}})
-            known: dict[int, Element] = {}
-            async for found in thread.walk(namespace):
+            known = Known()
+            async for found in thread.walk(namespace, known, latest):
                 if left is not None and left <= 0:
                     return
                 checkpoint_id = found.message["id"]
                 if (wanted and checkpoint_id != wanted) or (bound and checkpoint_id >= bound):
                     continue
-                if filter and not _passes(self._metadata(found), filter):
+                if filter and not rows.passes(self._metadata(found), filter):
                     continue
                 if (one := await self._tuple(thread, thread_id, found, known)) is not None:
                     left = None if left is None else left - 1
@@ -164,7 +166,7 @@ class ActorSaver(Held, Synchronous):
                         write = (task, channel, self.serde.loads_typed(data))
                         histories[channel]["writes"].append(write)
                 if seeded := wanted & rows.channels_of(found.message):
-                    base = await thread.values(found, {}, {})
+                    base = await thread.values(found, {}, Known())
                     if base is None:
                         break  # removed meanwhile
                     for channel in seeded:
@@ -191,7 +193,8 @@ class ActorSaver(Held, Synchronous):
         gone = set(map(str, run_ids))
         if not gone:
             return
-        async for thread_id in self._thread_ids(None):
+        registry = await self._registry()
+        async for thread_id in all_threads(registry):
             thread, _ = await self._thread({"configurable": {"thread_id": thread_id}})
             await retain(
                 thread,
@@ -281,33 +284,39 @@ class ActorSaver(Held, Synchronous):
             number = current if isinstance(current, int) else int(str(current).split(".")[0])
         return f"{number + 1:032}.{random.random():016}"
 
-    async def _thread(self, config: RunnableConfig) -> tuple[Thread, str]:
+    async def _registry(self) -> SessionRegistry:
         self._caller.bind()
-        registry = await self._holding.registry()
+        return await self._holding.registry()
+
+    async def _thread(self, config: RunnableConfig) -> tuple[Thread, str]:
+        registry = await self._registry()
         configurable = config["configurable"]
         thread = threads_of(registry).get(registry, str(configurable["thread_id"]))
         return thread, configurable.get("checkpoint_ns", "")
 
-    async def _thread_ids(self, config: RunnableConfig | None) -> AsyncIterator[str]:
+    async def _threads(
+        self, config: RunnableConfig | None, limit: int | None
+    ) -> AsyncIterator[tuple[str, Page | None]]:
+        """The threads to list, and the latest chapter of each where it was read with others'."""
         if config is not None:
-            yield str(config["configurable"]["thread_id"])
+            yield str(config["configurable"]["thread_id"]), None
             return
-        self._caller.bind()
-        async for thread_id in all_threads(await self._holding.registry()):
-            yield thread_id
+        async for thread_id, latest in latest_of_all(await self._registry(), limit):
+            yield thread_id, latest
 
     def _value(self, value: rows.Value) -> Any:
         load = self.serde.loads_typed
         if isinstance(value, rows.Whole):
             return load(value.data)
-        array = joined(value) if type(self.serde) is JsonPlusSerializer else None
-        return [load(one.data) for one in value] if array is None else load(array)
+        elements = value.elements
+        array = joined(elements) if type(self.serde) is JsonPlusSerializer else None
+        return [load(one.data) for one in elements] if array is None else load(array)
 
     def _metadata(self, found: Found) -> CheckpointMetadata:
         return cast(CheckpointMetadata, self.serde.loads_typed(tuple(found.message["metadata"])))
 
     async def _tuple(
-        self, thread: Thread, thread_id: str, found: Found, known: dict[int, Element]
+        self, thread: Thread, thread_id: str, found: Found, known: Known
     ) -> CheckpointTuple | None:
         load = self.serde.loads_typed
         message = found.message
@@ -336,16 +345,3 @@ def _config(thread_id: Any, namespace: str, checkpoint_id: str) -> RunnableConfi
             "checkpoint_id": checkpoint_id,
         }
     }
-
-
-def _passes(metadata: Mapping[str, Any], pairs: Mapping[str, Any]) -> bool:
-    return all(_at(metadata, key) == value for key, value in pairs.items())
-
-
-def _at(metadata: Any, key: str) -> Any:
-    """What a key names; with dots in it, in mappings inside, as in the framework's own saver."""
-    if key in metadata:
-        return metadata[key]
-    for part in key.split("."):
-        metadata = metadata.get(part) if isinstance(metadata, Mapping) else None
-    return metadata

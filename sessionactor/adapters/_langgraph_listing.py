@@ -27,17 +27,16 @@ async def latest_of_all(
     latest = threads_of(registry).latest
     at_once = _AT_ONCE if limit is None else max(1, min(limit, _AT_ONCE))
     async for infos in _sessions(registry, at_once):
-        known = {info.session_id: latest.get(info) for info in infos}
-        wanted = [session_id for session_id, page in known.items() if page is None]
+        pages = {info.session_id: latest.get(info) for info in infos}
+        wanted = [session_id for session_id, page in pages.items() if page is None]
         read = await registry.latest_chapters(wanted) if wanted else {}
         for info in infos:
-            page = known[info.session_id]
-            if page is None:
-                page = read.get(info.session_id)
-                if page is None:
-                    continue  # removed meanwhile
-                latest.put(info, page)
-            yield await _thread_id_of(registry, info.session_id), page
+            if info.session_id in read:
+                latest.put(info, read[info.session_id])
+        pages |= read
+        for session_id, page in pages.items():
+            if page is not None:  # or it was removed meanwhile
+                yield await _thread_id_of(registry, session_id), page
 
 
 async def _sessions(registry: SessionRegistry, at_once: int) -> AsyncIterator[list[SessionInfo]]:

@@ -130,20 +130,22 @@ class ActorSaver(Held, Synchronous):
         bound = None if before is None else get_checkpoint_id(before)
         namespace = None if config is None else config["configurable"].get("checkpoint_ns")
         left = limit
+        if left is not None and left <= 0:
+            return
         async for thread_id, latest in self._threads(config, limit):
             thread, _ = await self._thread({"configurable": {"thread_id": thread_id}})
             known = Known()
             async for found in thread.walk(namespace, known, latest):
-                if left is not None and left <= 0:
-                    return
                 checkpoint_id = found.message["id"]
                 if (wanted and checkpoint_id != wanted) or (bound and checkpoint_id >= bound):
                     continue
                 if filter and not rows.passes(self._metadata(found), filter):
                     continue
                 if (one := await self._tuple(thread, thread_id, found, known)) is not None:
-                    left = None if left is None else left - 1
                     yield one
+                    left = None if left is None else left - 1
+                    if left == 0:
+                        return
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]

@@ -17,7 +17,7 @@ import anyio
 from sessionactor import _files as files
 from sessionactor._actor import Actor, is_ending
 from sessionactor._changes import StateName
-from sessionactor._commands import Delete, Expire, Fork, Rename, Start, Stop
+from sessionactor._commands import Create, Delete, Expire, Rename, Start, Stop
 from sessionactor._deciding import Decision
 from sessionactor._errors import (
     RegistryClosedError,
@@ -25,6 +25,7 @@ from sessionactor._errors import (
     SessionExistsError,
     SessionNotFoundError,
     StorageError,
+    not_found,
 )
 from sessionactor._mailbox import Envelope, Mailbox
 from sessionactor._records import SessionFile
@@ -133,7 +134,7 @@ class Activation:
             if await self._open_existing() is None:
                 self._around.hub.absent(self.session_id)
                 self._around.catalog.deleted(self.session_id)  # perhaps by other hands
-                raise self._not_found()
+                raise not_found(self.session_id)
         except SessionError as error:
             # Who came while it was looked for may know better: another process has created it.
             self.mailbox.fail_requests(error, waiting)
@@ -155,8 +156,8 @@ class Activation:
                 case Rename(name):
                     await self._rename(name)
                     envelope.answer(None)
-                case Fork(name, origin):
-                    await self._fork(name, origin)
+                case Create(name, beginning):
+                    await self._create(name, beginning)
                     envelope.answer(None)
         except SessionError as error:
             envelope.fail(error)
@@ -181,19 +182,20 @@ class Activation:
         finally:
             self._release_if_closed()
 
-    async def _fork(self, name: str | None, origin: Origin) -> None:
+    async def _create(self, name: str | None, beginning: Origin | Decision) -> None:
         directory, copies = self._around.directory, self._around.copies
         directory.claim(self.session_id)
         try:
-            existing = await directory.find(self.session_id, creating=True)
-            if existing is not None:
+            if existing := await directory.find(self.session_id, creating=True):
                 raise SessionExistsError(
-                    f"session {self.session_id!r} exists already, under the name"
-                    f" {existing.name!r}; fork into another id",
+                    f"session {self.session_id!r} exists, named {existing.name!r}; use another id",
                     session_id=self.session_id,
                 )
             planned = directory.plan(self.session_id, name or directory.unused_name())
-            await copies.make(origin, partial(self._open, planned, create=True))
+            if isinstance(beginning, Origin):
+                await copies.make(beginning, partial(self._open, planned, create=True))
+            else:
+                await self._open(planned, beginning, create=True)
         finally:
             self._release_if_closed()
 
@@ -210,7 +212,7 @@ class Activation:
                 self._around.hub.deleted(self.session_id)
         finally:
             self._release_if_closed()
-        self.mailbox.fail_requests(self._not_found())
+        self.mailbox.fail_requests(not_found(self.session_id))
         return deleted
 
     async def _expire(self, before: int) -> bool:
@@ -231,7 +233,7 @@ class Activation:
         try:
             file = await self._open_existing()
             if file is None:
-                raise self._not_found()
+                raise not_found(self.session_id)
             name = name or self._around.directory.unused_name()
             if file.name == name:
                 return
@@ -284,13 +286,15 @@ class Activation:
                 return file
         return None
 
-    async def _open(self, file: SessionFile, origin: Origin | None = None, *, create: bool) -> None:
+    async def _open(
+        self, file: SessionFile, beginning: Origin | Decision | None = None, *, create: bool
+    ) -> None:
         around = self._around
         around.directory.claim(self.session_id)
         try:
             await around.capacity.acquire(self)
             opening = around.directory.opening(file, around.durability, create=create)
-            opening = opening._replace(token=around.token, origin=origin)
+            opening = opening._replace(token=around.token, beginning=beginning)
             left_open = around.durability == "normal" and files.has_log(file.path)
             if create:
                 await around.catalog.forgotten(self.session_id)
@@ -311,7 +315,10 @@ class Activation:
         around.counters.activations += 1
         info = self._store.info()
         self._revision = info.revision
-        around.catalog.opened(info)
+        if isinstance(beginning, Decision):
+            around.catalog.committed(self.session_id, 0, beginning.steps, info)
+        else:
+            around.catalog.opened(info)
         if left_open:
             # A power loss may have taken what the catalog has, and soon there is as much again.
             await around.catalog.taken(self.session_id)
@@ -339,12 +346,6 @@ class Activation:
     def _release_if_closed(self) -> None:
         if self._store is None and self.session_id not in self._around.running:
             self._around.directory.release(self.session_id)
-
-    def _not_found(self) -> SessionNotFoundError:
-        return SessionNotFoundError(
-            f"session {self.session_id!r} does not exist; start() creates it",
-            session_id=self.session_id,
-        )
 
     def _not_carried_out(self, error: BaseException, path: Path | None = None) -> SessionError:
         file = self._around.directory.known(self.session_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sessionactor._deciding import Decision
 from sessionactor._mailbox import Command
 from sessionactor._takeover import Origin
 
@@ -41,11 +42,12 @@ class Rename(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class Fork(Command):
-    """Create the session with the history of another one; answered when its actor runs."""
+class Create(Command):
+    """Create the session, which must not exist; answered when its actor runs."""
 
     name: str | None
-    origin: Origin
+    beginning: Origin | Decision
+    """Another session, whose history it begins with, or what was decided that it begins with."""
 
 
-__all__ = ["Delete", "Expire", "Fork", "Rename", "Start", "Stop"]
+__all__ = ["Create", "Delete", "Expire", "Rename", "Start", "Stop"]

@@ -7,10 +7,10 @@ the same content gives the same content, here or on another machine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sessionactor._changes import Answer, State, Step, StoredKey
+from sessionactor._changes import Answer, State, Step, StoredKey, StoredRow
 from sessionactor._codec import UndecodableError
 from sessionactor._digest import digest
 from sessionactor._draft import Draft, LookUp
@@ -54,6 +54,11 @@ def decide(
     group_decision = _Group(session_id, Draft(state, max(now, state.last_at), look_up))
     answers = [group_decision.write(write) for write in group]
     return Decision(group_decision.draft.steps, answers, group_decision.draft.state)
+
+
+def begin(session_id: str, write: Write, now: int) -> Decision:
+    """Decide what a session that is created now begins with."""
+    return decide(session_id, [write], State(0, 0, 0, now), now, _Nothing())
 
 
 class _Planned(NamedTuple):
@@ -219,3 +224,31 @@ def _is_repeat(plan: list[_Planned | None]) -> bool:
     # Keys are stored with their write: where all are known, all of the write happened before.
     appends = [planned for planned in plan if planned]
     return bool(appends) and not any(planned.new for planned in appends)
+
+
+class _Nothing:
+    """What a session holds that is not there yet."""
+
+    def key(self, key: str) -> StoredKey | None:
+        return None
+
+    def row(self, db_id: int) -> StoredRow | None:
+        return None
+
+    def count(self, start: int, stop: int) -> int:
+        return 0
+
+    def existing(self, db_ids: Sequence[int]) -> Iterable[int]:
+        return ()
+
+    def newest_below(self, stop: int, agent_id: str | None = None) -> int:
+        return 0
+
+    def is_closed(self, turn_id: str) -> bool:
+        return False
+
+    def turn_rows(self, turn_id: str, start: int) -> Sequence[int]:
+        return ()
+
+    def turns_between(self, start: int, stop: int) -> Iterable[str]:
+        return ()

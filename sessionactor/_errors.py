@@ -177,6 +177,13 @@ class SchemaVersionError(StorageError):
     """The file was written by a newer version of this package, and is left untouched."""
 
 
+def not_found(session_id: str) -> SessionNotFoundError:
+    """The error for a session that does not exist."""
+    return SessionNotFoundError(
+        f"session {session_id!r} does not exist; start() creates it", session_id=session_id
+    )
+
+
 __all__ = [
     "AmbiguousNameError",
     "CorruptRowError",

@@ -18,6 +18,7 @@ from sessionactor._errors import (
     SchemaVersionError,
     SessionNotFoundError,
     SessionOwnedError,
+    not_found,
 )
 from sessionactor._indexer import Progress
 from sessionactor._queries import check_age, check_listing, check_search, check_text
@@ -333,11 +334,4 @@ class Finding:
         raise NotImplementedError
 
 
-def not_found(session_id: str) -> SessionNotFoundError:
-    """The error for a session that does not exist."""
-    return SessionNotFoundError(
-        f"session {session_id!r} does not exist; start() creates it", session_id=session_id
-    )
-
-
-__all__ = ["Finding", "not_found"]
+__all__ = ["Finding"]

@@ -21,6 +21,7 @@ from sessionactor import _presence as presence
 from sessionactor import _schema as schema
 from sessionactor import _sql as sql
 from sessionactor._copying import Stopped
+from sessionactor._deciding import Decision
 from sessionactor._errors import (
     SchemaVersionError,
     SessionError,
@@ -61,8 +62,8 @@ class Opening(NamedTuple):
     """In memory: takes the content when the store closes."""
     token: str = ""
     """Of the registry: whose `running` it is."""
-    origin: Origin | None = None
-    """Whose history a session that is created begins with."""
+    beginning: Origin | Decision | None = None
+    """What a session that is created begins with: another one's history, or what was decided."""
 
 
 class Connector:
@@ -174,19 +175,27 @@ class Connector:
 
 def new_image(opening: Opening, created_at: int) -> bytes:
     """A whole new session, as a database for memory."""
-    image = schema.image(opening.session_id, opening.name, created_at)
-    if opening.origin is not None:
-        image = copying.fork_image(image, opening.origin, created_at)
+    image = _image(opening, created_at)
+    if isinstance(opening.beginning, Origin):
+        image = copying.fork_image(image, opening.beginning, created_at)
     return image
+
+
+def _image(opening: Opening, created_at: int) -> bytes:
+    fill = None
+    if isinstance(opening.beginning, Decision):
+        created_at = opening.beginning.state.last_at
+        fill = partial(sql.apply, opening.beginning, opening.token)
+    return schema.image(opening.session_id, opening.name, created_at, fill)
 
 
 def _create(opening: Opening, path: Path, stopped: Stopped) -> None:
     created_at = now()
-    image = schema.image(opening.session_id, opening.name, created_at)
-    if opening.origin is None:
-        build = partial(files.write, schema.as_wal(image))
+    image = _image(opening, created_at)
+    if isinstance(opening.beginning, Origin):
+        build = partial(copying.fork_file, image, opening.beginning, created_at, stopped)
     else:
-        build = partial(copying.fork_file, image, opening.origin, created_at, stopped)
+        build = partial(files.write, schema.as_wal(image))
     try:
         files.create(path, path.with_name(names.draft_name(names.part_of(path.name))), build)
     except FileExistsError as error:
@@ -260,8 +269,8 @@ def newer_version(path: Path, session_id: str) -> SchemaVersionError:
 
 def storage_error(opening: Opening, error: BaseException) -> StorageError:
     place: Path | str = opening.path or "memory"
-    if opening.origin is not None and opening.create:
-        place = f"{place}, forked from {opening.origin.session_id!r}"
+    if isinstance(opening.beginning, Origin) and opening.create:
+        place = f"{place}, forked from {opening.beginning.session_id!r}"
     return StorageError(
         f"session {opening.session_id!r} in {place}: {error or type(error).__name__}",
         path=opening.path,

@@ -10,14 +10,16 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from sessionactor import _names as names
-from sessionactor._commands import Delete, Fork, Start, Stop
-from sessionactor._errors import InvalidValueError, RegistryClosedError
-from sessionactor._finding import not_found
+from sessionactor._arguments import Arguments
+from sessionactor._batch import Batch
+from sessionactor._commands import Create, Delete, Start, Stop
+from sessionactor._deciding import begin
+from sessionactor._errors import InvalidValueError, RegistryClosedError, SessionError, not_found
 from sessionactor._leafing import Leafing
 from sessionactor._opening import Durability
 from sessionactor._read_only import refusal
 from sessionactor._records import RegistryStatistics, SessionFile
-from sessionactor._requests import Compact, Write
+from sessionactor._requests import Compact, Operation, Write
 from sessionactor._session import Session
 from sessionactor._settings import (
     DEFAULT_IDLE_TIMEOUT_S,
@@ -31,6 +33,7 @@ from sessionactor._store import OpenStore, open_store
 from sessionactor._subscription import Subscription
 from sessionactor._supervisor import Supervisor
 from sessionactor._text import TextOf
+from sessionactor._times import now
 
 
 class SessionRegistry(Leafing):
@@ -175,6 +178,43 @@ class SessionRegistry(Leafing):
         await supervisor.command(session_id, Start(name))
         return self._handle(session_id)
 
+    def create(self, session_id: str, *, name: str | None = None) -> Batch:
+        """Collect in `async with` what a new session begins with; at its end it is created.
+
+        It is there with all of that or not at all, and whoever creates it is the only one.
+        It costs no more than an empty session does. Nothing is done when the block raises.
+
+            async with registry.create("a1b2c3d4") as batch:
+                batch.set_context(channel_id="telegram")
+                batch.append("agent-1", {"role": "user", "content": "hello"})
+
+        Args:
+            session_id: 1 to 200 characters.
+            name: `None`: a readable one that is not in use yet.
+
+        Raises:
+            SessionExistsError: there is a session of that id; it is left as it is.
+            InvalidNameError: that cannot be an id or name.
+            ReadOnlyError: the registry is read-only.
+            SessionOwnedError: another process or registry owns it.
+            StorageError: the disk failed.
+        """
+        self._usable()
+        session_id = names.check(session_id, "id")
+        if name is not None:
+            name = names.check(name, "name")
+        self._check_writable(session_id)
+
+        async def create(operations: tuple[Operation, ...]) -> tuple[int | None, ...]:
+            beginning = begin(session_id, Write(operations), now())
+            (answer,) = beginning.answers
+            if isinstance(answer, SessionError):
+                raise answer
+            await self._usable().command(session_id, Create(name, beginning))
+            return answer
+
+        return Batch(Arguments(session_id, self.max_message_bytes), create)
+
     def session(self, session_id: str) -> Session:
         """A handle, without I/O; its first call activates the session, and never creates one.
 
@@ -265,7 +305,7 @@ class SessionRegistry(Leafing):
         self._check_writable(new_id)
         origin = await supervisor.origin(session_id)
         origin = origin._replace(before=before, whole_turns=whole_turns)
-        await supervisor.command(new_id, Fork(name, origin))
+        await supervisor.command(new_id, Create(name, origin))
         return self._handle(new_id)
 
     async def back_up(self, session_id: str, path: Path) -> None:

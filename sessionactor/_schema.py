@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from functools import cache
 from typing import Final
 
@@ -109,8 +110,16 @@ if sqlite3.sqlite_version_info < MINIMUM_SQLITE:  # pragma: no cover
     )
 
 
-def image(session_id: str, name: str, created_at: int) -> bytes:
-    """A whole database file of a new session, in the rollback-journal mode that memory needs."""
+def image(
+    session_id: str,
+    name: str,
+    created_at: int,
+    fill: Callable[[sqlite3.Connection], object] | None = None,
+) -> bytes:
+    """A whole database file of a new session, in the rollback-journal mode that memory needs.
+
+    `fill` gives it its first content.
+    """
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         connection.deserialize(_template())
@@ -119,6 +128,8 @@ def image(session_id: str, name: str, created_at: int) -> bytes:
             " VALUES (1, ?, ?, ?, 0, 0, ?)",
             (session_id, name, created_at, created_at),
         )
+        if fill is not None:
+            fill(connection)
         return connection.serialize()
     finally:
         connection.close()

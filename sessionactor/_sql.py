@@ -176,6 +176,13 @@ def commit(
     if _is_lone_row(steps):  # one statement is a transaction by itself
         cursor.execute(INSERT, steps[0].rows[0])
         return decision
+    apply(decision, token, connection)
+    return decision
+
+
+def apply(decision: Decision, token: str, connection: sqlite3.Connection) -> None:
+    """Store what was decided, in one transaction."""
+    cursor = connection.cursor()
     cursor.execute("BEGIN IMMEDIATE")
     try:
         _apply(decision, token, cursor)
@@ -183,7 +190,6 @@ def commit(
     finally:
         if connection.in_transaction:
             cursor.execute("ROLLBACK")
-    return decision
 
 
 def _is_lone_row(steps: list[Step]) -> TypeGuard[list[InsertRows]]:

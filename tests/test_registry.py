@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,74 @@ def say(content: object) -> dict[str, object]:
 
 async def contents(session: Session) -> list[Any]:
     return [row.message["content"] for row in await session.messages()]
+
+
+# create
+
+
+async def test_a_session_is_there_with_what_it_begins_with(place: Path | None) -> None:
+    async with SessionRegistry(place) as registry:
+        async with registry.create("a1", name="n") as batch:
+            batch.append("one", say("hello there"), key="k", parent="other/1")
+            batch.save_metadata({"k": "v"})
+            batch.set_agent_alias("alias")
+            batch.set_context(room_id="r")
+        assert batch.results == [1, None, None, None]
+        session = registry.session("a1")
+        assert (session.name, registry.whereis("a1")) == ("n", session)
+        for looked_at in (1, 2):
+            (info,) = (await registry.sessions(room_id="r", metadata={"k": "v"})).sessions
+            assert (info.session_id, info.agent_alias, info.message_count) == ("a1", "alias", 1)
+            assert info.created_at == info.last_activity
+            assert [hit.session_id for hit in await registry.search("hello")] == ["a1"]
+            assert [child.session_id for child in await registry.children("other/1")] == ["a1"]
+            if looked_at == 1:
+                await registry.rebuild_catalog()
+
+
+async def test_a_session_is_created_once(place: Path | None) -> None:
+    async def create(number: int) -> int:
+        async with registry.create("a", name=f"n-{number}") as batch:
+            batch.append("one", say(number))
+        return number
+
+    async with SessionRegistry(place) as registry:
+        outcomes = await asyncio.gather(*map(create, range(5)), return_exceptions=True)
+        (number,) = [outcome for outcome in outcomes if isinstance(outcome, int)]
+        errors = [outcome for outcome in outcomes if isinstance(outcome, SessionExistsError)]
+        assert len(errors) == 4
+        assert f"n-{number}" in str(errors[0])
+        assert (await registry.find_by_id("a")).name == f"n-{number}"
+        assert await contents(registry.session("a")) == [number]
+        await registry.stop("a")
+        with pytest.raises(SessionExistsError):
+            await create(9)
+        assert await registry.delete("a")
+        assert await create(7) == 7
+        assert await contents(registry.session("a")) == [7]
+
+
+async def test_a_block_that_raises_creates_nothing(place: Path | None) -> None:
+    async with SessionRegistry(place) as registry:
+        with contextlib.suppress(ZeroDivisionError):
+            async with registry.create("a") as batch:
+                batch.append("one", HELLO)
+                raise ZeroDivisionError
+        assert not await registry.exists("a")
+        assert entries(place) == []
+        async with registry.create("a"):
+            pass
+        assert await contents(registry.session("a")) == []
+
+
+async def test_what_a_session_begins_with_is_in_its_file_and_not_in_a_log(tmp_path: Path) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        async with registry.create("a") as batch:
+            batch.append("one", HELLO)
+        path = registry.session("a").path
+        uri = f"file:{path}?immutable=1"  # without its log: what a crash at once leaves at least
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            assert connection.execute("SELECT agent_id FROM messages").fetchall() == [("one",)]
 
 
 # start

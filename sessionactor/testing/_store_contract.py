@@ -7,9 +7,11 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sessionactor._batch import Batch
 from sessionactor._errors import (
     AmbiguousNameError,
     RegistryClosedError,
@@ -180,6 +182,43 @@ class StoreContract(SessionContract):
             assert "'other'" in str(error)
 
     @in_loop
+    async def test_a_session_is_created_with_what_it_begins_with(self) -> None:
+        def begin(batch: Batch) -> None:
+            batch.extend("a", [says(1), says(2)], keys=["1", None], turn="t")
+            batch.append("b", says("sum", role="summary"), keep_from=2)
+            batch.remove([1])
+            batch.save_metadata({"k": "v"})
+            batch.set_context(room_id="r")
+            batch.set_state("running", "t")
+
+        async with self.open_registry() as registry:
+            async with registry.create("created", name="n") as batch:
+                begin(batch)
+            created, started = registry.session("created"), await registry.start("started")
+            async with started.batch() as other:
+                begin(other)
+            assert batch.results == other.results == [[1, 2], 3, 1, None, None, None]
+            whole = await _everything(created)
+            for _ in range(2):
+                *_, info = there = await _everything(created)
+                assert _timeless(there) == _timeless(await _everything(started))
+                assert (info.name, info.revision, info.message_count) == ("n", 1, 2)
+                assert await created.append("a", says(1), key="1", turn="t") == 1
+                assert isinstance(await raised(_created(registry, "created")), SessionExistsError)
+                assert await _everything(created) == whole
+                await registry.stop("created")
+                await registry.stop("started")
+            assert await created.append("a", says(4), turn="t") == 4
+
+    @in_loop
+    async def test_a_beginning_that_is_refused_creates_nothing(self) -> None:
+        async with self.open_registry() as registry:
+            assert isinstance(await raised(_created(registry, "s", keep_from=3)), ValueError)
+            assert await registry.exists("s") is False
+            await _created(registry, "s", keep_from=2)
+            assert said(await registry.session("s").messages()) == [1, "sum"]
+
+    @in_loop
     async def test_a_handle_never_creates_a_session(self) -> None:
         async with self.open_registry() as registry:
             session = registry.session("s")
@@ -280,6 +319,18 @@ async def _everything(session: Session) -> _Everything:
         [ids(page.rows) async for page in session.chapters()],
         await session.info(),
     )
+
+
+def _timeless(everything: _Everything) -> tuple[object, ...]:
+    revision, rows, metadata, chapters, info = everything
+    untimed = [row._replace(inserted_at=datetime.min) for row in rows]
+    return revision, untimed, metadata, chapters, info.room_id, info.state, info.turn_id
+
+
+async def _created(registry: SessionRegistry, session_id: str, keep_from: int = 1) -> None:
+    async with registry.create(session_id) as batch:
+        batch.append("a", says(1))
+        batch.append("a", says("sum"), checkpoint=True, keep_from=keep_from)
 
 
 __all__ = ["SessionContract", "StoreContract"]

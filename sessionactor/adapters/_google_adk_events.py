@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from copy import copy
 from typing import Any, Final, NamedTuple
 
 from google.adk.errors import StaleSessionError
@@ -19,6 +18,9 @@ from sessionactor.adapters._google_adk_state import About, escaped
 PAGE: Final = 500
 """So many sessions or events are made at once; then others have their turn."""
 _PATIENCE: Final = 3
+
+
+_set = object.__setattr__
 
 
 class StoredSession(AdkSession):
@@ -45,21 +47,31 @@ class StoredSession(AdkSession):
         cls, app: str, user: str, session_id: str, state: dict[str, Any], updated: float
     ) -> StoredSession:
         """One of thousands in a listing: as `made`, of what needs no validation."""
-        made = copy(_TEMPLATE)
-        vars(made).update(
-            id=session_id,
-            app_name=app,
-            user_id=user,
-            state=state,
-            events=[],
-            last_update_time=updated,
-        )
+        made = cls.__new__(cls)
+        fields = {
+            **_FIELDS,
+            "id": session_id,
+            "app_name": app,
+            "user_id": user,
+            "state": state,
+            "events": [],
+            "last_update_time": updated,
+        }
+        # As pydantic copies a model.
+        _set(made, "__dict__", fields)
+        _set(made, "__pydantic_extra__", None)
+        _set(made, "__pydantic_fields_set__", _FIELDS_SET.copy())
+        _set(made, "__pydantic_private__", _PRIVATE.copy())
         return made
 
 
-_TEMPLATE: Final = StoredSession(
+# What one that was validated has.
+_PICKLED: Final = StoredSession(
     id="", app_name="", user_id="", state={}, events=[], last_update_time=0.0
-)
+).__getstate__()
+_FIELDS: Final = _PICKLED["__dict__"]
+_FIELDS_SET: Final = _PICKLED["__pydantic_fields_set__"]
+_PRIVATE: Final = _PICKLED["__pydantic_private__"]
 
 
 def stale() -> StaleSessionError:

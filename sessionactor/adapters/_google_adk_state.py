@@ -114,16 +114,16 @@ def as_state(metadata: Mapping[str, str | None]) -> dict[str, Any]:
 
 def read_many(
     many: Iterable[Mapping[str, str | None]],
-) -> list[tuple[list[str], float, dict[str, Any]]]:
-    """Names, times and states of sessions: of thousands, which are parsed at once."""
-    texts = [f"[{metadata.get(ABOUT) or _NOTHING},{_state_text(metadata)}]" for metadata in many]
-    return [
-        (names, updated, state)
-        for (updated, _, *names), state in json.loads(f"[{','.join(texts)}]")
-    ]
+) -> tuple[list[list[Any]], list[dict[str, Any]]]:
+    """What metadata says of thousands of sessions, each time, key and names; and their states."""
+    abouts = [metadata.get(ABOUT) or _NOTHING for metadata in many]
+    states = [_state_text(metadata) for metadata in many]
+    return json.loads(f"[{','.join(abouts)}]"), json.loads(f"[{','.join(states)}]")
 
 
 def _state_text(metadata: Mapping[str, str | None]) -> str:
+    if len(metadata) == 1:
+        return "{}"  # of many there is only what they are
     members = [
         f'"{key[_STATE_LENGTH:]}":{value}'
         for key, value in metadata.items()

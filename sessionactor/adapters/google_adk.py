@@ -9,7 +9,6 @@ the row's key; state is metadata. `app:` and `user:` state are the sessions `<ap
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -25,10 +24,11 @@ from google.adk.sessions import Session as AdkSession
 from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
 
 import sessionactor
-from sessionactor import SessionRegistry, StaleHeadError, StaleRevisionError
+from sessionactor import SessionExistsError, SessionRegistry, StaleHeadError
 from sessionactor.adapters import _google_adk_events as events
 from sessionactor.adapters import _google_adk_forking as forking
 from sessionactor.adapters import _google_adk_importing as importing
+from sessionactor.adapters import _google_adk_listing as listing
 from sessionactor.adapters import _google_adk_scopes as scopes
 from sessionactor.adapters import _google_adk_state as adk
 from sessionactor.adapters._google_adk_events import StoredSession
@@ -97,15 +97,13 @@ class ActorSessionService(Held, BaseSessionService):
         registry, shared = await self._opened()
 
         async def create() -> None:
-            session = await registry.start(adk.session_id_of(*names))
-            # One that nobody has written to was left by a process that was killed here.
-            async with session.batch(expected_revision=0) as batch:
+            async with registry.create(adk.session_id_of(*names)) as batch:
                 adk.describe(batch, about)
                 batch.save_metadata(adk.beginning(delta) | shared.note(delta))
 
         try:
             await shared.write(names, delta, create)
-        except StaleRevisionError:
+        except SessionExistsError:
             raise AlreadyExistsError(f"Session with id {adk_id} already exists.") from None
         await shared.add(delta.session, app_name, user_id)
         return StoredSession.made(about, delta.session, head=0)
@@ -149,27 +147,7 @@ class ActorSessionService(Held, BaseSessionService):
         )
         if user_id is not None:
             found |= await registry.metadata([adk.session_id_of(app_name)])
-        read: list[tuple[float, str, str, dict[str, Any]]] = []
-        states: dict[tuple[str, ...], dict[str, Any]] = {}
-        ids = list(found)
-        for start in range(0, len(ids), events.PAGE):
-            if start:
-                await asyncio.sleep(0)
-            some = ids[start : start + events.PAGE]
-            made = adk.read_many(found[key] for key in some)
-            for key, (names, updated, state) in zip(some, made, strict=True):
-                if key != "/".join(names) and key != adk.session_id_of(*names):
-                    continue  # not of this adapter, or a fork that is not done
-                if len(names) == 3:
-                    read.append((updated, names[1], names[2], state))
-                else:
-                    states[tuple(names)] = state
-        app_state = states.get((app_name,), {})
-        listed = []
-        for updated, user, session_id, state in sorted(read):
-            if states:
-                scopes.merge(state, app_state, states.get((app_name, user), {}))
-            listed.append(StoredSession.listed(app_name, user, session_id, state, updated))
+        listed = await listing.listed(app_name, found)
         return ListSessionsResponse.model_construct(sessions=listed)
 
     async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import pickle
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
@@ -396,13 +398,43 @@ async def test_a_fork_that_was_not_finished_is_none(tmp_path: Path) -> None:
         assert words(fork) == ["one"]
 
 
-async def test_a_session_that_was_not_finished_is_created_again(tmp_path: Path) -> None:
+async def test_a_session_is_created_whole_or_not_at_all(tmp_path: Path) -> None:
     async with SessionRegistry(tmp_path) as registry, ActorSessionService(registry) as service:
-        await registry.start("app/ada/s")  # and killed here
-        assert await service.get_session(**ADA, session_id="s") is None
-        assert (await service.list_sessions(**ADA)).sessions == []
-        await service.create_session(**ADA, session_id="s")
-        assert await service.get_session(**ADA, session_id="s") is not None
+        created, there = {"n": 1}, []
+        for turns in range(30):
+            session_id = f"s{turns}"
+            creating = asyncio.create_task(
+                service.create_session(**ADA, session_id=session_id, state=created)
+            )
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            creating.cancel()
+            await asyncio.wait([creating])
+            stored = await service.conversation(**ADA, session_id=session_id)
+            with contextlib.suppress(SessionNotFoundError):
+                await stored.revision()  # behind what was begun
+                found = await service.get_session(**ADA, session_id=session_id)
+                assert found is not None
+                assert found.state == created
+                with pytest.raises(AlreadyExistsError):
+                    await service.create_session(**ADA, session_id=session_id)
+                there.append(turns)
+        assert 0 not in there
+        assert 29 in there
+
+
+async def test_a_listed_session_is_as_any_other(tmp_path: Path) -> None:
+    async with opened(ours, tmp_path) as service:
+        await service.create_session(**ADA, session_id="s", state={"a": [1], "user:b": 2})
+        (one,) = (await service.list_sessions(**ADA)).sessions
+        other = Session.model_validate(one.model_dump())
+        assert one.model_dump() == other.model_dump()
+        assert one.model_fields_set == other.model_fields_set
+        assert pickle.loads(pickle.dumps(one)) == one.model_copy(deep=True) == one
+        one.events.append(says("x"))
+        one.state["c"] = 1
+        (again,) = (await service.list_sessions(**ADA)).sessions
+        assert (again.events, again.state) == ([], {"a": [1], "user:b": 2})
 
 
 # files of ADK's own services

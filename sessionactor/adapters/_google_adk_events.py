@@ -73,6 +73,12 @@ _FIELDS: Final = _PICKLED["__dict__"]
 _FIELDS_SET: Final = _PICKLED["__pydantic_fields_set__"]
 _PRIVATE: Final = _PICKLED["__pydantic_private__"]
 
+_DUMPED: Final = Event().model_dump(mode="json", exclude_none=True)
+_PLAIN: Final[dict[str, dict[str, Any]]] = {
+    part: _DUMPED[part] for part in ("actions", "node_info")
+}
+"""Parts of an event as they are in most events."""
+
 
 def stale() -> StaleSessionError:
     """The error for a session object that does not know the newest events."""
@@ -83,11 +89,22 @@ def stale() -> StaleSessionError:
 
 
 def message(event: Event) -> dict[str, Any]:
-    """An event as a message, without the state that is not to be stored."""
+    """An event as a message, without the state that is not to be stored.
+
+    Neither what every event has nor its id, which is the row's key, is said again.
+    """
     made = event.model_dump(mode="json", exclude_none=True)
     delta = made["actions"]["state_delta"]
     for key in [key for key in delta if key.startswith(State.TEMP_PREFIX)]:
         del delta[key]
+    for part, plain in _PLAIN.items():
+        said = made.pop(part)
+        if said != plain:
+            made[part] = {
+                key: value for key, value in said.items() if key not in plain or value != plain[key]
+            }
+    if escaped(event.id) == event.id:
+        del made["id"]
     return made
 
 
@@ -97,8 +114,15 @@ async def events(rows: list[Row]) -> list[Event]:
     for start in range(0, len(rows), PAGE):
         if start:
             await asyncio.sleep(0)
-        made += [Event.model_validate(row.message) for row in rows[start : start + PAGE]]
+        made += map(_event, rows[start : start + PAGE])
     return made
+
+
+def _event(row: Row) -> Event:
+    message = row.message
+    if row.key is not None:
+        message.setdefault("id", row.key)
+    return Event.model_validate(message)
 
 
 class Content(NamedTuple):

@@ -52,7 +52,7 @@ async def _beginning(
     async for row in origin.stream():
         if row.message.get("invocation_id") == invocation_id:
             break
-        state.update(Delta.of(row.message["actions"].get("state_delta")).session)
+        state.update(Delta.of(row.message.get("actions", {}).get("state_delta")).session)
         about = about._replace(updated=row.message["timestamp"], newest=row.key)
     else:
         raise InvocationNotFoundError(f"Invocation ID not found: {invocation_id}")

@@ -121,6 +121,39 @@ async def test_a_conversation_is_an_ordinary_session(tmp_path: Path) -> None:
         assert (await got(service, session)).events == session.events
 
 
+async def test_events_come_back_as_they_were_and_what_all_have_is_not_stored(
+    tmp_path: Path,
+) -> None:
+    odd = says("odd", a=1, temp__b=2)
+    odd.id = "50% / \0ü"
+    odd.actions.agent_state, odd.actions.artifact_delta = {}, {"file": 0}
+    odd.node_info.path, odd.custom_metadata = "a/b", {"actions": {}}
+    escalating, nameless = says("up"), says("", "")
+    escalating.actions.escalate = False
+    nameless.node_info.output_for = []
+    async with opened(ours, tmp_path) as service:
+        session = await service.create_session(**ADA, session_id="s")
+        for event in (says("plain"), odd, escalating, nameless):
+            await service.append_event(session, event)
+        found = await got(service, session)
+        assert found.events == session.events
+        assert [event.id for event in found.events] == [event.id for event in session.events]
+        fork = await service.fork_session(**ADA, session_id="s")  # type: ignore[attr-defined]
+        assert fork.events == session.events
+    async with SessionRegistry(tmp_path) as registry:
+        messages = [row.message for row in await registry.session("app/ada/s").messages()]
+        assert messages[0].keys() == {"author", "content", "invocation_id", "timestamp"}
+        assert [message.get("actions") for message in messages] == [
+            None,
+            {"agent_state": {}, "artifact_delta": {"file": 0}, "state_delta": {"a": 1}},
+            {"escalate": False},
+            None,
+        ]
+        await registry.session("app/ada/s").append("by hand", {"author": "hand"})
+    async with opened(ours, tmp_path) as service:
+        assert (await got(service, session)).events[-1].author == "hand"
+
+
 async def test_a_service_is_chosen_by_a_uri_in_services_yaml(tmp_path: Path) -> None:
     (tmp_path / "services.yaml").write_text(
         "services:\n  - scheme: sessionactor\n    type: session\n"

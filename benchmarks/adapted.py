@@ -12,7 +12,13 @@ from itertools import count
 from typing import Any
 
 from benchmarks.candidates import Candidate, Conversation
-from benchmarks.peers import AdkSqlite, LangGraph, OpenAIConversation
+from benchmarks.peers import (
+    AdkConversation,
+    AdkDatabase,
+    AdkSqlite,
+    LangGraph,
+    OpenAIConversation,
+)
 from benchmarks.workloads import Message
 from sessionactor import SessionRegistry
 
@@ -105,7 +111,36 @@ class ActorGraph(Threads, OnSessions):
         self.saver = ActorSaver(self.registry)
 
 
-class ActorAdk(AdkSqlite):
+class Turns(AdkConversation):
+    """An event after another, through the session object that ADK gave, as its runner does."""
+
+    async def create(self) -> Any:
+        self._given = await super().create()
+        return self._given
+
+    async def append(self, message: Message) -> None:
+        await self._service.append_event(self._given, self._event_of(message))
+        self._given.events.clear()  # a runner reads them again for each turn
+
+
+class Adk(AdkSqlite):
+    """ADK's own service, with a runner's session objects."""
+
+    @asynccontextmanager
+    async def session(self, session_id: str) -> AsyncIterator[Conversation]:
+        turns = Turns(self.service, session_id)
+        await turns.create()
+        yield turns
+
+
+class AdkOnDatabase(Adk):
+    """ADK's other one."""
+
+    name = AdkDatabase.name
+    open = AdkDatabase.open
+
+
+class ActorAdk(Adk):
     """`ActorSessionService`."""
 
     name = "ActorSessionService"

@@ -183,15 +183,18 @@ class AdkConversation(Conversation):
         self._whose = {"app_name": "app", "user_id": "user"}
         self._session_id = session_id
 
-    async def create(self) -> None:
-        """Create the session."""
-        await self._service.create_session(**self._whose, session_id=self._session_id)
+    async def create(self) -> Any:
+        """Create the session; ADK's object of it."""
+        return await self._service.create_session(**self._whose, session_id=self._session_id)
 
     async def append(self, message: Message) -> None:
+        fresh = self._session(**self._whose, id=self._session_id, last_update_time=math.inf)
+        await self._service.append_event(fresh, self._event_of(message))
+
+    def _event_of(self, message: Message) -> Any:
         part = self._types.Part(text=message["content"])
         content = self._types.Content(role="user", parts=[part])
-        fresh = self._session(**self._whose, id=self._session_id, last_update_time=math.inf)
-        await self._service.append_event(fresh, self._event(author="user", content=content))
+        return self._event(author="user", content=content)
 
     async def newest(self, limit: int) -> Sequence[object]:
         return await self._events(self._config(num_recent_events=limit))

@@ -92,9 +92,8 @@ class Office:
                     session = self._any(chance)
             await asyncio.sleep(chance.uniform(0.05, 0.45))
 
-    async def write_much(self, chance: Random) -> None:
-        """Fill the log of a session, time after time, and let nothing put it out of use."""
-        session = await self.registry.start()
+    async def write_much(self, session: Session, chance: Random) -> None:
+        """Fill the log of a session, time after time."""
         while True:
             async with self._expecting("pour"):
                 ids = await session.extend("bulk", [_message(chance, 4000) for _ in range(12)])

@@ -24,7 +24,6 @@ from torture.soak.agents import Clock, Office
 
 PLACES: Final = 8
 _AGENTS: Final = 40
-_POURING: Final = 2
 _IDLE_S: Final = 0.5
 _EVERY_S: Final = 0.1
 _COUNTED_EVERY: Final = 5
@@ -57,12 +56,16 @@ class Load:
             lambda _, context: office.unexpected.append(str(context))
         )
         sys.unraisablehook = lambda one: office.unexpected.append(repr(one.exc_value))
+        # With a place for each, so that no session goes out of use and takes its log along.
+        steady = SessionRegistry(self._directory, idle_timeout_s=None, catalog=False)
         await registry.open()
+        await steady.open()
         await office.open()
-        chances = [Random(f"{self._seed}:{n}") for n in range(_AGENTS + _POURING)]
+        chance, other, *chances = [Random(f"{self._seed}:{n}") for n in range(2 + _AGENTS)]
         callers = [
-            *map(asyncio.create_task, map(office.work, chances[_POURING:])),
-            *map(asyncio.create_task, map(office.write_much, chances[:_POURING])),
+            *map(asyncio.create_task, map(office.work, chances)),
+            asyncio.create_task(office.write_much(await registry.start(), chance)),
+            asyncio.create_task(office.write_much(await steady.start(), other)),
             asyncio.create_task(self._tick()),
         ]
         await self._sample(office)
@@ -71,8 +74,8 @@ class Load:
         await asyncio.gather(*callers, return_exceptions=True)
         await office.leave()
         statistics = registry.statistics()
-        closed = await self._close(registry)
-        del callers, registry
+        closed = await self._close(registry, steady)
+        del callers, registry, steady
         _say(
             {
                 "before": before,
@@ -108,13 +111,13 @@ class Load:
             await asyncio.sleep(_TICK_S)
             self._late_us.append(max(0, round((self._clock() - began - _TICK_S) * 1e6)))
 
-    async def _close(self, registry: SessionRegistry) -> bool:
-        closing = asyncio.create_task(registry.aclose())
-        await asyncio.wait([closing], timeout=_CLOSING_S)  # it does not let itself be cut short
-        if not closing.done():
-            return False
-        closing.result()
-        return True
+    async def _close(self, *registries: SessionRegistry) -> bool:
+        closing = [asyncio.create_task(registry.aclose()) for registry in registries]
+        # They do not let themselves be cut short.
+        done, hanging = await asyncio.wait(closing, timeout=_CLOSING_S)
+        for closed in done:
+            closed.result()
+        return not hanging
 
     async def _settled(self, before: dict[str, int]) -> dict[str, int]:
         """What is left, as soon as that is no more than before; threads end by themselves."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from sessionactor import _files as files
+from sessionactor import _schema as schema
 from sessionactor._activation import Activation
 from sessionactor._disk import DiskDirectory
 from sessionactor._hub import Cursor, Log
@@ -92,6 +93,13 @@ def keep_locks() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def never_empty_logs() -> Iterator[None]:
+    """A session's log is moved into its file when it goes out of use, and no sooner."""
+    with patch.object(schema, "WAL_PAGES", 0):
+        yield
+
+
 MUTATIONS: dict[str, Mutation] = {
     "leak-connections": leak_connections,
     "remember-subscribers": remember_subscribers,
@@ -99,4 +107,5 @@ MUTATIONS: dict[str, Mutation] = {
     "let-tasks-wait": let_tasks_wait,
     "leave-directories-open": leave_directories_open,
     "keep-locks": keep_locks,
+    "never-empty-logs": never_empty_logs,
 }

@@ -17,8 +17,8 @@ from torture.soak import judging
 from torture.soak.judging import Sample
 
 _LEAST_S: Final = 5.0
-_CATCHING_S: Final = 10.0
-"""By when a fault is to be seen."""
+_CATCHING_S: Final = 30.0
+"""By when a fault is to be seen: as soon as it is, the load is over."""
 _ENDING_S: Final = 8.0
 """Of the budget, for opening, closing and looking what is left."""
 _BOUND_S: Final = 60.0
@@ -33,6 +33,7 @@ _PROMISES: Final = {
     "calls": "every call is answered, or fails as planned",
     "left": "a closed registry leaves nothing behind",
 }
+_SEEN_UNDER_LOAD: Final = ("level", "objects", "memory", "logs")
 
 
 def run(budget: Budget) -> list[Row]:
@@ -42,7 +43,17 @@ def run(budget: Budget) -> list[Row]:
         seconds = min(seconds, _CATCHING_S)
     samples, end, said = _loaded(budget, seconds)
     rows = judged(samples, end, said)
+    if budget.until_failure and _is_caught(samples):
+        rows = {case: rows[case] for case in _SEEN_UNDER_LOAD}
     return [row for case, row in rows.items() if budget.case in (None, case)]
+
+
+def _is_caught(samples: list[Sample]) -> bool:
+    """Whether samples show already that something is wrong."""
+    if not samples or samples[-1]["at"] < _LEAST_S:
+        return False
+    rows = judged(samples, None)
+    return any(rows[case].failures for case in _SEEN_UNDER_LOAD)
 
 
 def judged(samples: list[Sample], end: dict[str, Any] | None, said: str = "") -> dict[str, Row]:
@@ -141,8 +152,14 @@ def _loaded(budget: Budget, seconds: float) -> tuple[list[Sample], dict[str, Any
         assert process.stdout is not None
         bound = threading.Timer(seconds + _BOUND_S, process.kill)
         bound.start()
+        lines: list[Any] = []
         try:
-            lines = [json.loads(line) for line in process.stdout if line.endswith("\n")]
+            for line in process.stdout:
+                if not line.endswith("\n"):
+                    break  # it was killed
+                lines.append(json.loads(line))
+                if budget.until_failure and "at" in lines[-1] and _is_caught(lines):
+                    break
         finally:
             bound.cancel()
             process.kill()

@@ -29,6 +29,14 @@ PAGE: Final = 4096
 
 Names = Literal["none", "all", "ordered", "any"]
 Contents = Literal["none", "all", "ordered", "pages", "sectors"]
+Kind = tuple[Names, Contents]
+"""What becomes of the names, and of the contents, that were not synced."""
+
+KINDS: Final[Sequence[Kind]] = (
+    ("none", "none"), ("all", "all"), ("all", "none"), ("none", "all"), ("ordered", "ordered"),
+    ("any", "all"), ("any", "sectors"), ("ordered", "pages"), ("all", "sectors"), ("any", "none"),
+    ("all", "ordered"),
+)  # fmt: skip
 
 
 class Loss(NamedTuple):
@@ -270,13 +278,10 @@ class Disk:
         old, new = (path and os.path.basename(path) for path in (old, new))
         self._directories[place].steps.append(Step(time, old, new, what))
 
-    def losses(self, chance: Random) -> Iterable[Loss]:
+    def losses(self, chance: Random, kinds: Sequence[Kind] = KINDS) -> Iterable[Loss]:
         """Losses of power after `since`, without end: at moments that matter more often."""
         times = list(range(self.since, len(self.notes) + 1))
         mixed, plain = self._mixable(times), [self._weight(time) for time in times]
-        kinds: list[tuple[Names, Contents]] = [("none", "none"), ("all", "all")]
-        kinds += [("all", "none"), ("none", "all"), ("ordered", "ordered"), ("any", "all")]
-        kinds += [("any", "sectors"), ("ordered", "pages"), ("all", "sectors"), ("any", "none")]
         for number in count():
             names, contents = kinds[number % len(kinds)]
             (at,) = chance.choices(times, mixed if names in ("any", "ordered") else plain)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -19,8 +21,12 @@ from sessionactor import _opening as opening
 from sessionactor import _schema as schema
 from sessionactor import _sql as sql
 from sessionactor._catalog import Catalog
+from sessionactor._deciding import Decision, decide
+from sessionactor._requests import Write
+from sessionactor._store import SqliteStore
 from sessionactor._syncing import sync_directory
 from torture.campaign import Mutation
+from torture.power_loss.preparing import LIVES, Life
 
 
 def _replacing(target: object, name: str, fault: Callable[..., Any]) -> Mutation:
@@ -58,6 +64,9 @@ def _seal_unsynced(_: Any, draft: Path) -> None:
         file.seek(schema.WAL_MARK_AT)
         file.write(schema.WAL_MARK)
 
+
+_COMMIT_S: Final = 0.005
+"""What a commit takes on a slow disk: whoever is answered before it is heard by then."""
 
 _syncs = threading.local()
 """Whether this thread does what it should sync, and does not."""
@@ -104,6 +113,33 @@ def _insert_in_two(real: Any, rows: list[Any], cursor: sqlite3.Cursor) -> None:
     real(rows[1:], cursor)
 
 
+async def _answer_before_commit(_: Any, store: SqliteStore, group: Sequence[Write]) -> Decision:
+    """What was decided is told while it is still on its way to the disk."""
+    loop, content = asyncio.get_running_loop(), store._content
+    decided: asyncio.Future[Decision] = loop.create_future()
+
+    def commit(connection: sqlite3.Connection) -> None:
+        cursor = connection.cursor()
+        state, now = content._state, content._clock()
+        decision = decide(content._session_id, group, state, now, sql._Content(cursor))
+        if decision.steps:
+            cursor.execute("BEGIN IMMEDIATE")
+            sql._apply(decision, content._token, cursor)
+        loop.call_soon_threadsafe(decided.set_result, decision)
+        time.sleep(_COMMIT_S)
+        if decision.steps:
+            cursor.execute("COMMIT")
+
+    def over(committing: asyncio.Future[None]) -> None:
+        failed = committing.exception()
+        if failed is not None and not decided.done():
+            decided.set_exception(failed)
+
+    asyncio.ensure_future(store._call(commit)).add_done_callback(over)
+    content.follow(await decided)
+    return decided.result()
+
+
 def _load_without_high_water(real: Any, connection: sqlite3.Connection) -> Any:
     info, state = real(connection)
     return loading.Loaded(info, state._replace(high_water=state.head))
@@ -128,6 +164,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     "orphans may come back": _without_directory_sync("remove_orphans"),
     "logs are removed unread": _replacing(files, "_tidy", _ignoring),
     "creating does not wait for the catalog": _replacing(Catalog, "forgotten", _not_waiting),
+    "answers come before the commit": _replacing(SqliteStore, "commit", _answer_before_commit),
     "a group is two transactions": _replacing(sql, "_insert", _insert_in_two),
     "the highest id is forgotten": _replacing(loading, "load", _load_without_high_water),
     "the catalog is synced rarely": _replacing(
@@ -135,3 +172,25 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     ),
     "closing does not wait for the catalog": _replacing(Catalog, "taken", _not_waiting),
 }
+
+_FORGETFUL: Final = Life(
+    "directory", often="stop", share=0.5, durability="full", losses=[("all", "ordered")], asks=True
+)
+AIMED: Final[dict[str, Life]] = {
+    "commits are not synced": Life("directory", often="append", durability="full"),
+    "a new directory is not synced": Life(""),
+    "a file is made in its place": Life("directory", often="fork", share=0.5),
+    "orphans may come back": Life("directory open orphans", ("create",), often="rename", share=0.5),
+    "logs are removed unread": LIVES[2],
+    "creating does not wait for the catalog": Life("directory", (), "delete_and_create", 0.5),
+    "answers come before the commit": Life("directory", often="append", durability="full"),
+    "the catalog is synced rarely": _FORGETFUL,
+    "closing does not wait for the catalog": _FORGETFUL,
+}
+"""The life of a victim in which a fault shows soon; others show in most."""
+
+
+def life_of(number: int, mutation: str | None) -> Life:
+    """What kind of life a victim has: each in its turn, unless there is a fault to be seen."""
+    aimed = AIMED.get((mutation or "").partition("/")[2])
+    return aimed or LIVES[number % len(LIVES)]

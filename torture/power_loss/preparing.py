@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from sessionactor import Session, SessionRegistry
 from sessionactor._codec import encode
 from sessionactor._digest import digest
 from sessionactor._schema import APPLICATION_ID, MIGRATIONS, migrate
+from torture.power_loss.disk import KINDS, Kind
 from torture.power_loss.snapshot import State, keyed, shown
 
 _AT: Final = 1_700_000_000_000_000
@@ -38,7 +40,15 @@ class Life(NamedTuple):
     first: tuple[str, ...] = ()
     """What it does first: `delete`s the session left behind, or `create`s one."""
     often: str | None = None
-    """A step that it does more often."""
+    """A step that it does more often …"""
+    share: float = 0.2
+    """… so often, beside its turn."""
+    durability: Literal["full", "normal"] | None = None
+    """`None`: as chance says."""
+    losses: Sequence[Kind] = KINDS
+    """The kinds of losses that it ends by."""
+    asks: bool = False
+    """Whether the catalog is asked after each of them, first and last, and not in its turn."""
     has_catalog: bool = True
     second: bool = False
     """Whether it begins with what a loss of power left of another life."""

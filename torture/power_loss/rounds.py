@@ -14,7 +14,7 @@ from typing import Final
 
 from torture.campaign import Budget
 from torture.power_loss.disk import Disk, Left, Loss, materialise
-from torture.power_loss.preparing import LIVES
+from torture.power_loss.mutations import life_of
 from torture.power_loss.recording import compiled, parse, record
 from torture.power_loss.recovery import Questions, recover
 from torture.power_loss.verdict import History, history
@@ -75,6 +75,7 @@ class _Round:
         self._directory = directory
         self._log = b""
         self._failure: str | None = None
+        self._life = life_of(number, budget.mutation)
         self._seen: set[bytes] = set()
         name = f"power-loss-{budget.seed}-{number}.log"
         self._kept = Path(tempfile.gettempdir()) / name
@@ -86,7 +87,7 @@ class _Round:
             return
         try:
             log = self._recorded(library)
-            if LIVES[self._number % len(LIVES)].second:
+            if self._life.second:
                 first, chance = Disk(list(parse(log))), self._budget.random(self._number, "first")
                 loss = next(islice(first.losses(chance), chance.randrange(_LOSSES), None))
                 with tempfile.TemporaryDirectory(dir=self._directory.parent) as left:
@@ -139,7 +140,8 @@ class _Round:
                 self._kept.write_bytes(self._log)
 
     def _losses(self, disk: Disk) -> Iterator[Loss]:
-        losses = islice(disk.losses(self._budget.random(self._number)), _LOSSES)
+        chance = self._budget.random(self._number)
+        losses = islice(disk.losses(chance, self._life.losses), _LOSSES)
         _, _, only = (self._budget.case or "").partition(".")
         return (loss for loss in losses if not only or loss.number == int(only))
 
@@ -159,7 +161,8 @@ class _Round:
         materialise(left, place)
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                questions = _QUESTIONS[loss.number % len(_QUESTIONS)]
+                turn = 0 if self._life.asks else loss.number % len(_QUESTIONS)
+                questions = _QUESTIONS[turn]
                 await recover(place, told, loss.at, questions if told.has_catalog else _NONE)
         except Exception as error:
             return f"{type(error).__name__}: {error}"

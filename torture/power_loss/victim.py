@@ -21,7 +21,8 @@ from typing import Any, Final, Literal
 from sessionactor import SessionRegistry
 from sessionactor import _schema as schema
 from torture.mutations import planted
-from torture.power_loss.preparing import LIVES, Known, Life, prepare, take_over
+from torture.power_loss.mutations import life_of
+from torture.power_loss.preparing import Known, Life, prepare, take_over
 from torture.power_loss.snapshot import BACKUPS, SESSIONS, WORD, Shown, State, keyed, shown
 
 IDS: Final = ("s0", "s1", "s2")
@@ -40,6 +41,8 @@ class Victim:
         self._calls = 0
         self._said = 0
         self.durability: Literal["full", "normal"] = chance.choice(["full", "normal"])
+        if life.durability is not None:
+            self.durability = life.durability
         self.registry: SessionRegistry
 
     def mark(self, **what: object) -> None:
@@ -82,7 +85,7 @@ class Victim:
             self._flush, *([self._fork] * 2 if absent else []),
         ]  # fmt: skip
         step = self._chance.choice(steps)
-        if self._life.often is not None and self._chance.random() < 0.2:
+        if self._life.often is not None and self._chance.random() < self._life.share:
             step = getattr(self, f"_{self._life.often}")
         await step(self._chance.choice(list(self._sessions)))
 
@@ -257,7 +260,7 @@ def main() -> None:
     options = parser.parse_args()
     marks = os.open(options.marks, os.O_WRONLY | os.O_CREAT, 0o600)
     chance = Random(f"{options.seed}:{options.number}")
-    life = LIVES[options.number % len(LIVES)]
+    life = life_of(options.number, options.mutation)
     # A log that is moved into its file often: what a long life would do, in a short one.
     schema.WAL_PAGES = chance.choice([schema.WAL_PAGES, 8, 30])  # type: ignore[misc]
     with planted(options.mutation):

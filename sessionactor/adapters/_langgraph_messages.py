@@ -30,6 +30,20 @@ _ARRAY_32: Final = b"\xdd"
 _SCALARS: Final = frozenset({str, int, float, bool, bytes, type(None)})
 
 
+def stored(data: Typed) -> Any:
+    """A value as a row has it. Nearly all are MessagePack, of which no more is said."""
+    kind, content = data
+    return content if kind == "msgpack" else [kind, content]
+
+
+def typed(value: Any) -> Typed:
+    """A value that a row has."""
+    if isinstance(value, bytes):
+        return "msgpack", value
+    kind, content = value
+    return kind, content
+
+
 class Element(NamedTuple):
     """A message of a list; a negative row is counted from the checkpoint's own on."""
 
@@ -142,7 +156,7 @@ def _copied(value: Any) -> Any:
 
 
 def _message_row(message: Any, previous: int, data: Typed) -> Message:
-    row: Message = {"langgraph": MESSAGE, "previous": previous, "value": list(data)}
+    row: Message = {"langgraph": MESSAGE, "previous": previous, "value": stored(data)}
     if isinstance(message, BaseMessage):
         role, content, name = message.type, message.content, message.name
         calls = getattr(message, "tool_calls", None) or ()
@@ -209,8 +223,7 @@ def runs_of(elements: Sequence[Element]) -> list[Run]:
 def element(db_id: int, message: Mapping[str, Any]) -> Element:
     """A message row as the element that it is."""
     previous = message["previous"]
-    kind, data = message["value"]
-    return Element(db_id, db_id - 1 if previous < 0 else previous, (kind, data))
+    return Element(db_id, db_id - 1 if previous < 0 else previous, typed(message["value"]))
 
 
 def joined(elements: Sequence[Element]) -> Typed | None:

@@ -163,18 +163,17 @@ class Reading:
         if cached is not None and cached.checkpoint_id == message["id"]:
             return cached
         values: dict[str, Value] = {
-            channel: Whole(db_id, (kind, data))
-            for channel, (kind, data) in message["values"].items()
+            channel: Whole(db_id, chains.typed(held))
+            for channel, held in message.get("values", {}).items()
         }
-        for channel, holder in message["named"].items():
+        for channel, holder in message.get("named", {}).items():
             if holder not in known.held:
                 row = await self.session.get(holder)
                 known.held[holder] = {} if row is None else row.message.get("values", {})
             if channel not in known.held[holder]:
                 raise self._lost(found, holder)
-            kind, data = known.held[holder][channel]
-            values[channel] = Whole(holder, (kind, data))
-        for channel, runs in message["lists"].items():
+            values[channel] = Whole(holder, chains.typed(known.held[holder][channel]))
+        for channel, runs in message.get("lists", {}).items():
             elements: list[Element] = []
             for run in chains.settled_runs(db_id, runs):
                 elements += await self._run(found, channel, run, known)

@@ -60,9 +60,9 @@ class Stored:
             content = self.content(checkpoint)
             needed |= {checkpoint.db_id, content.db_id}
             places.add(place(checkpoint))
-            for channel, holder in content.message["named"].items():
+            for channel, holder in content.message.get("named", {}).items():
                 values.setdefault(holder, set()).add(channel)
-            for runs in content.message["lists"].values():
+            for runs in content.message.get("lists", {}).values():
                 for run in chains.settled_runs(content.db_id, runs):
                     needed.update(self._chain(run))
         remains = Remains()

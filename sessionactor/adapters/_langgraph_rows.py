@@ -27,6 +27,7 @@ from sessionactor.adapters._langgraph_messages import (
     Typed,
     chained,
     is_conversation,
+    stored,
 )
 
 CHECKPOINT: Final = "checkpoint"
@@ -132,7 +133,7 @@ def kind_of(message: Mapping[Any, Any]) -> str | None:
 
 def channels_of(message: Mapping[str, Any]) -> set[str]:
     """The channels that a checkpoint's row has values for."""
-    return {channel for part in ("values", "named", "lists") for channel in message[part]}
+    return {channel for part in ("values", "named", "lists") for channel in message.get(part, ())}
 
 
 def passes(metadata: Mapping[str, Any], pairs: Mapping[str, Any]) -> bool:
@@ -176,8 +177,8 @@ def draft(
         "namespace": namespace,
         "id": checkpoint["id"],
         "parent": parent,
-        "checkpoint": list(dump(rest)),
-        "metadata": list(dump(metadata)),
+        "checkpoint": stored(dump(rest)),
+        "metadata": stored(dump(metadata)),
         "since": 0 if opens else since,
         # Never the same row twice: one that was removed is not taken for stored.
         "nonce": random.getrandbits(63),
@@ -187,7 +188,7 @@ def draft(
     made = Draft(
         row, Base(checkpoint["id"], dict(versions), {}, row["since"]), {}, opens, base is None
     )
-    held: dict[str, list[str | bytes]] = {}
+    held: dict[str, Any] = {}
     named: dict[str, int] = {}
     lists: dict[str, list[Run]] = {}
     offset = 0
@@ -210,7 +211,8 @@ def draft(
             data = old.data
         else:
             data = dump(value)
-        held[channel] = list(data)
+        held[channel] = stored(data)
         made.base.values[channel] = Whole(0, data)
-    row.update(values=held, named=named, lists=lists)
+    parts = {"values": held, "named": named, "lists": lists}
+    row.update((part, channels) for part, channels in parts.items() if channels)
     return made

@@ -17,7 +17,7 @@ from sessionactor import (
 )
 from sessionactor.adapters import _langgraph_rows as rows
 from sessionactor.adapters._langgraph_bases import Bases
-from sessionactor.adapters._langgraph_messages import Dump, Typed
+from sessionactor.adapters._langgraph_messages import Dump, Typed, typed
 from sessionactor.adapters._langgraph_reading import Known, Reading
 from sessionactor.adapters._langgraph_rows import Base
 
@@ -142,7 +142,7 @@ class Thread(Reading):
         found = await self.get(namespace, parent)
         if found is None:
             return None
-        versions = load(tuple(found.message["checkpoint"]))["channel_versions"]
+        versions = load(typed(found.message["checkpoint"]))["channel_versions"]
         return await self.values(found, versions, Known())
 
     async def _place_of(self, namespace: str, checkpoint_id: str) -> tuple[str | None, Row | None]:

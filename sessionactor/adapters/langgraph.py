@@ -36,7 +36,7 @@ from sessionactor.adapters._holding import Held, Where
 from sessionactor.adapters._langgraph_calling import Synchronous
 from sessionactor.adapters._langgraph_importing import ForeignFile
 from sessionactor.adapters._langgraph_listing import all_threads, latest_of_all
-from sessionactor.adapters._langgraph_messages import joined
+from sessionactor.adapters._langgraph_messages import joined, typed
 from sessionactor.adapters._langgraph_reading import Found, Known
 from sessionactor.adapters._langgraph_thread import Thread
 from sessionactor.adapters._langgraph_threads import retain, session_id_of, threads_of
@@ -241,7 +241,7 @@ class ActorSaver(Held, Synchronous):
             await retain(
                 thread,
                 lambda stored: stored.latest(
-                    lambda content: self.serde.loads_typed(tuple(content["metadata"]))
+                    lambda content: self.serde.loads_typed(typed(content["metadata"]))
                 ),
             )
 
@@ -315,14 +315,14 @@ class ActorSaver(Held, Synchronous):
         return [load(one.data) for one in elements] if array is None else load(array)
 
     def _metadata(self, found: Found) -> CheckpointMetadata:
-        return cast(CheckpointMetadata, self.serde.loads_typed(tuple(found.message["metadata"])))
+        return cast(CheckpointMetadata, self.serde.loads_typed(typed(found.message["metadata"])))
 
     async def _tuple(
         self, thread: Thread, thread_id: str, found: Found, known: Known
     ) -> CheckpointTuple | None:
         load = self.serde.loads_typed
         message = found.message
-        checkpoint = load(tuple(message["checkpoint"]))
+        checkpoint = load(typed(message["checkpoint"]))
         base = await thread.values(found, checkpoint["channel_versions"], known)
         if base is None:
             return None

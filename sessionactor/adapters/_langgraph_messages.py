@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -54,18 +55,33 @@ class Element(NamedTuple):
     """What the message was when it was serialized, if that can be compared."""
 
 
-class Chain(NamedTuple):
+@dataclass(slots=True)
+class Chain:
     """A list of messages."""
 
     elements: list[Element]
     runs: list[Run]
     size: int
-    """Bytes."""
+    """Bytes, not counting the array."""
+    _array: Typed | None = None
 
     @classmethod
     def of(cls, elements: list[Element]) -> Chain:
         """The list of these."""
         return cls(elements, runs_of(elements), sum(len(one.data[1]) for one in elements))
+
+    def array(self) -> Typed | None:
+        """The list as one MessagePack array, if that is how all of its messages are serialized.
+
+        It is read more quickly than each message by itself, and kept for the next time.
+        """
+        if self._array is None:
+            contents = [data for _, _, (kind, data), _ in self.elements if kind == "msgpack"]
+            if len(contents) < len(self.elements):
+                return None
+            length = len(contents).to_bytes(4, "big")
+            self._array = "msgpack", b"".join((_ARRAY_32, length, *contents))
+        return self._array
 
 
 class Chained(NamedTuple):
@@ -77,13 +93,13 @@ class Chained(NamedTuple):
 
     def settle(self, db_id: int) -> Chain:
         """The list that it is, now that the row of its checkpoint is known."""
-        elements, runs, _ = self.chain
+        elements = self.chain.elements
         for index in range(self.start, self.start + len(self.rows)):
             row, previous, data, state = elements[index]
             if previous < 0:
                 previous = db_id - previous
             elements[index] = Element(db_id - row, previous, data, state)
-        return self.chain._replace(runs=settled_runs(db_id, runs))
+        return Chain(elements, settled_runs(db_id, self.chain.runs), self.chain.size)
 
 
 def chained(before: Chain | None, messages: Sequence[Any], offset: int, dump: Dump) -> Chained:
@@ -224,18 +240,6 @@ def element(db_id: int, message: Mapping[str, Any]) -> Element:
     """A message row as the element that it is."""
     previous = message["previous"]
     return Element(db_id, db_id - 1 if previous < 0 else previous, typed(message["value"]))
-
-
-def joined(elements: Sequence[Element]) -> Typed | None:
-    """The list as one MessagePack array, if that is how all of its messages are serialized.
-
-    It is read more quickly than each message by itself.
-    """
-    if any(one.data[0] != "msgpack" for one in elements):
-        return None
-    return "msgpack", b"".join(
-        (_ARRAY_32, len(elements).to_bytes(4, "big"), *(one.data[1] for one in elements))
-    )
 
 
 def chain(run: Run, known: Mapping[int, Element]) -> list[Element] | None:

@@ -71,8 +71,11 @@ class Base:
     """How many checkpoints the chapter has before it."""
 
     def size(self) -> int:
-        """Bytes."""
-        return sum(value.size for value in self.values.values())
+        """Bytes: lists count twice, because what they are read as is kept as well."""
+        return sum(
+            value.size if isinstance(value, Whole) else 2 * value.size
+            for value in self.values.values()
+        )
 
 
 @dataclass(slots=True)

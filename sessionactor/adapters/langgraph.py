@@ -36,7 +36,7 @@ from sessionactor.adapters._holding import Held, Where
 from sessionactor.adapters._langgraph_calling import Synchronous
 from sessionactor.adapters._langgraph_importing import ForeignFile
 from sessionactor.adapters._langgraph_listing import all_threads, latest_of_all
-from sessionactor.adapters._langgraph_messages import joined, typed
+from sessionactor.adapters._langgraph_messages import typed
 from sessionactor.adapters._langgraph_reading import Found, Known
 from sessionactor.adapters._langgraph_thread import Thread
 from sessionactor.adapters._langgraph_threads import retain, session_id_of, threads_of
@@ -310,9 +310,8 @@ class ActorSaver(Held, Synchronous):
         load = self.serde.loads_typed
         if isinstance(value, rows.Whole):
             return load(value.data)
-        elements = value.elements
-        array = joined(elements) if type(self.serde) is JsonPlusSerializer else None
-        return [load(one.data) for one in elements] if array is None else load(array)
+        array = value.array() if type(self.serde) is JsonPlusSerializer else None
+        return [load(one.data) for one in value.elements] if array is None else load(array)
 
     def _metadata(self, found: Found) -> CheckpointMetadata:
         return cast(CheckpointMetadata, self.serde.loads_typed(typed(found.message["metadata"])))

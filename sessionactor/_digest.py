@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -16,30 +17,31 @@ def digest(agent_id: str, data: bytes) -> bytes:
     Raises:
         UndecodableError: `data` is not an encoded message.
     """
+    # A packer keeps a buffer, which is dearer to make than what it packs here.
+    pack = msgpack.Packer(default=special, strict_types=True).pack
     return hashlib.blake2b(
-        agent_id.encode() + b"\0" + _canonical(decode(data)), digest_size=16
+        agent_id.encode() + b"\0" + _canonical(decode(data), pack), digest_size=16
     ).digest()
 
 
-def _canonical(value: Any) -> bytes:
+def _canonical(value: Any, pack: Callable[[Any], bytes]) -> bytes:
     kind = type(value)
     if kind is str:
         return b"str:%b" % value.encode("utf-8", "surrogatepass")
     if kind is dict:
-        parts = sorted(_counted(_canonical(key)) + _canonical(item) for key, item in value.items())
-    elif kind is set or kind is frozenset:
-        parts = sorted(map(_canonical, value))
+        parts = []
+        for key, item in value.items():
+            name = _canonical(key, pack)
+            parts.append(b"%d:%b%b" % (len(name), name, _canonical(item, pack)))
+        parts.sort()
     elif kind is list or kind is tuple:
-        parts = list(map(_canonical, value))
+        parts = [_canonical(item, pack) for item in value]
+    elif kind is set or kind is frozenset:
+        parts = sorted([_canonical(item, pack) for item in value])
     else:
-        scalar: bytes = msgpack.packb(value, default=special, strict_types=True)
-        return scalar
+        return pack(value)
     # A hash for each container keeps the cost linear in the size, however deep.
     hashed = hashlib.blake2b(kind.__name__.encode(), digest_size=16)
     for part in parts:
-        hashed.update(_counted(part))
+        hashed.update(b"%d:%b" % (len(part), part))
     return hashed.digest()
-
-
-def _counted(part: bytes) -> bytes:
-    return b"%d:%b" % (len(part), part)

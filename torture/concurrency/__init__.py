@@ -36,7 +36,7 @@ from time import monotonic
 from torture.campaign import Budget, Campaign
 from torture.concurrency.contests import Contests
 from torture.concurrency.interleavings import Interleavings
-from torture.concurrency.mutations import MUTATIONS
+from torture.concurrency.mutations import BETWEEN_PROCESSES, MUTATIONS
 from torture.report import Row
 
 _SLICE_S = 6.0
@@ -47,8 +47,9 @@ def run(budget: Budget) -> list[Row]:
     """Both kinds in turn; `--case p0` is a contest, `--case 0` an interleaving."""
     interleavings, contests = Interleavings(), Contests()
     rows = [*interleavings.rows, *contests.rows]
+    only_contests = budget.mutation in BETWEEN_PROCESSES
     while True:
-        if budget.case is None or not budget.case.startswith("p"):
+        if not only_contests and (budget.case is None or not budget.case.startswith("p")):
             slice_s = min(_SLICE_S, max(budget.left, 0.0))
             interleavings.run(replace(budget, seconds=slice_s, started=monotonic()))
         if (budget.case is None or budget.case.startswith("p")) and not budget.done(rows):

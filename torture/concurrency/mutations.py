@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Final
 from unittest.mock import patch
 
 from sessionactor import _requests as requests
@@ -130,3 +130,6 @@ MUTATIONS: dict[str, Mutation] = {
     "a-lost-wake-up": _fault((Mailbox, "pop", _pop_and_let_nobody_in)),
     "two-owners": _fault((Ownership, "claim", _claim_what_others_own)),
 }
+
+BETWEEN_PROCESSES: Final = {"concurrency/two-owners"}
+"""Faults that show only in contests."""

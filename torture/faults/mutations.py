@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 from unittest.mock import patch
 
 from sessionactor import _codec as codec
@@ -63,7 +63,7 @@ def believe_that_a_file_stays() -> Iterator[None]:
 @contextmanager
 def leave_the_log_of_a_moved_file() -> Iterator[None]:
     """What is closed leaves its log to whatever file comes to its place."""
-    with patch.object(Connector, "is_in_place", lambda _: True):
+    with patch.object(Connector, "settle", lambda *_: None):
         yield
 
 
@@ -128,3 +128,15 @@ MUTATIONS: dict[str, Mutation] = {
     "trust-the-clock": trust_the_clock,
     "leave-half-of-a-file": leave_half_of_a_file,
 }
+
+AIMED: Final[dict[str, tuple[str, ...]]] = {
+    "swallow-errors-of-a-commit": ("no room in session", "a full disk"),
+    "fail-with-the-system-s-errors": ("a file replaced by empty", "no room in session"),
+    "believe-that-a-file-stays": ("a file replaced by copy", "a file that is removed"),
+    "leave-the-log-of-a-moved-file": ("a file replaced by copy", "a file that is removed"),
+    "hold-cursors-after-an-error": ("no room in catalog", "no room in session"),
+    "keep-large-buffers": ("little memory",),
+    "trust-the-clock": ("a clock a day fast", "a clock a day slow"),
+    "leave-half-of-a-file": ("few descriptors", "no room in directory"),
+}
+"""The kinds of faults that each is to be seen by: the only ones then, so that it is seen soon."""

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from torture.campaign import Budget
 from torture.faults.kinds import KINDS, Kind
+from torture.faults.mutations import AIMED
 from torture.faults.preload import prepare, small_disk
 from torture.nursery import Nursery, nursery
 from torture.report import Row
@@ -94,7 +95,13 @@ def run(budget: Budget) -> list[Row]:
 
 
 def _in_order(budget: Budget) -> list[str]:
-    """All kinds: first those of which there is one each, then calls that fail."""
+    """All kinds: first those of which there is one each, then calls that fail.
+
+    Where a fault is planted, those that it is to be seen by.
+    """
+    aimed = AIMED.get((budget.mutation or "").partition("/")[2])
+    if aimed is not None:
+        return list(aimed)
     names = list(KINDS)
     budget.random("faults", "order").shuffle(names)
     return sorted(names, key=lambda name: KINDS[name].family == "calls")

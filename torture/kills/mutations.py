@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from unittest.mock import patch
 
 from sessionactor import _files as files
@@ -126,6 +126,13 @@ def lose_track_of_copies() -> Iterator[None]:
     with patch.object(names, "part_file_name", part_file_name):
         yield
 
+
+AIMED: Final[dict[str, tuple[str, ...]]] = {
+    "commit-half-a-batch": ("sql INSERT INTO metadata",),
+    "make-files-in-place": ("replace before", "fsync before", "fsync after"),
+    "lose-track-of-copies": ("sql INSERT INTO main.", "sql UPDATE main.", "link before"),
+}
+"""The steps at which a process dies of a fault that shows only there."""
 
 MUTATIONS: dict[str, Mutation] = {
     "answer-before-the-commit": answer_before_the_commit,

@@ -20,6 +20,7 @@ from sessionactor import SessionOwnedError, SessionRegistry
 from sessionactor.interchange import export_session
 from torture.campaign import Budget
 from torture.kills.ledger import REFUSED, Ledger, TurnState
+from torture.kills.mutations import AIMED
 from torture.kills.points import POINTS, seen
 from torture.kills.story import AGENT, IMPORTED, LOGGERS, message
 from torture.kills.verdict import Verdict
@@ -38,7 +39,6 @@ _STRIDE: Final = 17
 _EARLY: Final = 0.25
 """Of all are killed at a moment after they were born, not after they began to work."""
 _AT_ONCE_S: Final = 2.0
-
 _STEADY: Final = 8
 """So many things are said by one that goes on."""
 _MAX_ACTIVE: Final = (4, 64)
@@ -116,12 +116,12 @@ class Case:
         self._place, self._shelf = home / "sessions", home / "shelf"
         self._ledger = Ledger()
         self._lives: Counter[str] = Counter()
+        self._points = AIMED.get((budget.mutation or "").partition("/")[2], POINTS)
         self._durability = self._chance.choice(("full", "normal"))
         self._selector = selectors.DefaultSelector()
         self._kills = 0
         self._frozen = False
-        """Whether any process was stopped, perhaps while it held a lock of SQLite's for a moment:
-        as an indexer, on the session of somebody else."""
+        """Whether any process was stopped, perhaps while its indexer locked another's session."""
 
     def run(self) -> None:
         """Everything, and the verdict."""
@@ -193,7 +193,7 @@ class Case:
     def _point(self) -> str:
         """The next step: each in its turn, over all cases."""
         count = self._number * len(_SLOTS) * _LIVES + self._lives.total()
-        return POINTS[count * _STRIDE % len(POINTS)]
+        return self._points[count * _STRIDE % len(self._points)]
 
     def _turn(self) -> None:
         """Hear what is said until the next thing happens to a victim."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from torture.campaign import Budget
@@ -37,7 +39,7 @@ def test_each_has_faults_to_catch(campaign: str) -> None:
 
 
 def test_faults_are_looked_for_where_there_is_something() -> None:
-    aimed = {
+    aimed: dict[str, Iterable[str]] = {
         "power_loss": LIVES_AIMED,
         "kills": POINTS_AIMED,
         "faults": KINDS_AIMED,

@@ -60,7 +60,7 @@ class StoredSession(AdkSession):
         # As pydantic copies a model.
         _set(made, "__dict__", fields)
         _set(made, "__pydantic_extra__", None)
-        _set(made, "__pydantic_fields_set__", _FIELDS_SET.copy())
+        _set(made, "__pydantic_fields_set__", _FIELDS_SET)
         _set(made, "__pydantic_private__", _PRIVATE.copy())
         return made
 
@@ -70,7 +70,8 @@ _PICKLED: Final = StoredSession(
     id="", app_name="", user_id="", state={}, events=[], last_update_time=0.0
 ).__getstate__()
 _FIELDS: Final = _PICKLED["__dict__"]
-_FIELDS_SET: Final = _PICKLED["__pydantic_fields_set__"]
+_FIELDS_SET: Final = set(StoredSession.model_fields)
+"""One for all: every field is in it, so that setting one changes nothing."""
 _PRIVATE: Final = _PICKLED["__pydantic_private__"]
 
 _DUMPED: Final = Event().model_dump(mode="json", exclude_none=True)

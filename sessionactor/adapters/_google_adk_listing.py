@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 from google.adk.sessions import Session as AdkSession
@@ -27,7 +28,7 @@ async def listed(app: str, found: Mapping[str, Mapping[str, str | None]]) -> lis
     far as that is there.
     """
     app_state, user_states = _shared(app, found)
-    made: list[tuple[float, str, str, AdkSession]] = []
+    made: list[AdkSession] = []
     ids = list(found)
     for start in range(0, len(ids), _PAGE):
         if start:
@@ -41,10 +42,9 @@ async def listed(app: str, found: Mapping[str, Mapping[str, str | None]]) -> lis
                 continue  # not of this adapter, or a fork that is not done
             if app_state or user_states:
                 merge(state, app_state, user_states.get(user, {}))
-            one = StoredSession.listed(app, user, session_id, state, updated)
-            made.append((updated, user, session_id, one))
-    made.sort()
-    return [one for _, _, _, one in made]
+            made.append(StoredSession.listed(app, user, session_id, state, updated))
+    made.sort(key=attrgetter("last_update_time", "user_id", "id"))
+    return made
 
 
 def _shared(

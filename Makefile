@@ -4,13 +4,17 @@ BIN := .venv/bin
 
 SECONDS ?= 1200
 
+# Tests run in a process for each core; WORKERS=0 ARGS="-k turns --pdb" in one, for a debugger.
+WORKERS ?= auto
+PYTEST := -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
+
 .PHONY: demo test test-lowest test-adapters torture torture-tests bench lint types check wheel clean
 
 demo: .venv/ready  ## the main job on real input: an agent server, killed and resumed
 	$(BIN)/python examples/agent_server.py
 
 test: .venv/ready  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST) $(ARGS)
 
 bench: .venv/ready .venv-bench/ready  ## the figures of the README, beside other stores
 	.venv-bench/bin/python -m benchmarks
@@ -66,10 +70,10 @@ clean:
 	touch $@
 
 test-lowest: .venv-lowest/ready  ## all tests, with the lowest supported dependencies
-	.venv-lowest/bin/python -m pytest
+	.venv-lowest/bin/python $(PYTEST) $(ARGS)
 
 .venv-lowest/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --editable ".[cli,testing]" \
-		aiosqlite==0.21.0 anyio==4.4.0 msgpack==1.0.8 click==8.2.0 rich==13.9.0
+		"pytest-xdist>=3.6,<4" aiosqlite==0.21.0 anyio==4.4.0 msgpack==1.0.8 click==8.2.0 rich==13.9.0
 	touch $@

@@ -253,7 +253,9 @@ async def test_extend_stores_however_many_messages(
 
 
 @pytest.mark.parametrize(
-    "bad", [{"content": object()}, {"content": "x" * 200}, ["no mapping"]], ids=repr
+    "bad",
+    [{"content": object()}, {"content": "x" * 200}, ["no mapping"]],
+    ids=["an object", "too large", "a list"],
 )
 async def test_extend_with_a_message_that_cannot_be_stored_stores_none(
     place: Path | None, bad: Any
@@ -530,7 +532,9 @@ async def test_metadata_values_are_strings_or_none(
         assert await session.get_metadata() == {"v": stored}
 
 
-@pytest.mark.parametrize("value", [b"x", [], {}, object(), 1j, datetime.now(UTC)], ids=repr)
+@pytest.mark.parametrize(
+    "value", [b"x", [], {}, object(), 1j, datetime.now(UTC)], ids=lambda value: type(value).__name__
+)
 async def test_metadata_with_a_value_of_another_type_is_not_saved_at_all(
     place: Path | None, value: object
 ) -> None:

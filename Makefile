@@ -6,6 +6,8 @@ SECONDS ?= 1200
 
 # Tests run in a process for each core; WORKERS=0 ARGS="-k turns --pdb" in one, for a debugger.
 WORKERS ?= auto
+# They start hundreds of interpreters, each of which would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTEST := -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test test-lowest test-adapters torture torture-tests bench lint types check wheel clean

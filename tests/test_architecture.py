@@ -60,6 +60,13 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _trees_do_not_outlive_their_tests() -> Iterator[None]:
+    """They are so many objects that each garbage collection of the others would take long."""
+    yield
+    tree.cache_clear()
+
+
 def imports(path: Path) -> Iterator[str]:
     """Full names of all that a module imports, wherever it does."""
     for node in ast.walk(tree(path)):

@@ -61,6 +61,7 @@ async def main(directory):
         session = await registry.start("a", name="n")
         async with session.turn("t", agent_id="x") as turn:
             await turn.append({"role": "user", "content": "half"})
+            await session.flush()  # the catalog has it
             while registry.whereis("a"):
                 await asyncio.sleep(0.005)
             say("passivated in the turn")

@@ -83,7 +83,7 @@ class Naming:
     async def _start(self, session_id: Any, name: Any) -> None:
         before = set(os.listdir(self._directory))
         started = await answer(self._registry.start(session_id, name=name))
-        may_be = _can_be(session_id) and (name is None or _can_be(name))
+        may_be = all(text is None or _can_be(text) for text in (session_id, name))
         if isinstance(started, SessionError):
             if may_be and not isinstance(started, SessionExistsError):
                 broken(f"it was refused: {started!r:.200}", (session_id, name))
@@ -91,7 +91,7 @@ class Naming:
                 broken("it was refused, and left a file", (session_id, name))
             await answer(self._registry.find_by_name(name))
             return
-        path = started.path
+        session_id, path = started.session_id, started.path
         made = [entry for entry in set(os.listdir(self._directory)) - before if "-" not in entry]
         if not may_be or path is None or path.parent != self._directory or not path.is_file():
             broken(f"it got the file {path}", (session_id, name))

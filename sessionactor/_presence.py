@@ -154,6 +154,17 @@ def _inspect(path: Path) -> tuple[Kind, tuple[int, int]]:
     return Kind.NEWER if newer else Kind.SESSION, key
 
 
+def _forget() -> None:
+    """In a forked child, in which no other thread goes on: nobody holds what one of them held."""
+    global _guard, _settling
+    _guard, _settling = threading.Condition(), threading.RLock()
+    _open_here.clear()
+    _being_opened.clear()
+    _being_closed.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
 __all__ = [
     "Kind",
     "closing",

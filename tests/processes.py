@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PATIENCE_S = 60
@@ -39,6 +41,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            process_group=0,
         )
 
     @property
@@ -64,8 +67,9 @@ class Process:
         return self.popen.returncode
 
     def kill(self) -> None:
-        """End it without a chance to tidy up."""
-        self.popen.kill()
+        """End it without a chance to tidy up, and with it what it has forked."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
         self.popen.communicate()
 
 

@@ -413,6 +413,7 @@ async def test_a_forked_child_owns_nothing_and_takes_nothing_away(tmp_path: Path
             async with SessionRegistry(sys.argv[1]) as registry:
                 session = await registry.start("a", name="n")
                 await session.append("parent", {})
+                await session.flush()  # no thread is at work: SQLite's own locks are at rest
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
                     child = os.fork()
@@ -438,6 +439,44 @@ async def test_a_forked_child_owns_nothing_and_takes_nothing_away(tmp_path: Path
         assert answers[5].startswith("<Session")
         assert parent.hear() == "2"
         assert await tried(tmp_path, "a", "child") == [owned(parent.pid), "free"]
+
+
+async def test_a_forked_child_does_not_wait_for_what_its_parents_threads_held(
+    tmp_path: Path,
+) -> None:
+    script = """
+        import threading
+        import warnings
+
+        from sessionactor import _presence as presence
+
+        async def in_child():
+            async with SessionRegistry(sys.argv[1]) as registry:
+                session = await registry.start("child")
+                return await session.append("child", {})
+
+        held, done = threading.Event(), threading.Event()
+
+        def hold():
+            with presence.settling(), presence._guard:
+                held.set()
+                done.wait()
+
+        threading.Thread(target=hold).start()
+        held.wait()
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
+        child = os.fork()
+        if child == 0:
+            try:
+                say(asyncio.run(in_child()))
+            finally:
+                os._exit(0)
+        wait()
+        done.set()
+    """
+    with process(script, tmp_path) as parent:
+        async with asyncio.timeout(60):
+            assert await asyncio.to_thread(parent.hear) == "1"
 
 
 # races

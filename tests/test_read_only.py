@@ -47,6 +47,15 @@ async def main(directory):
             elif what == "start":
                 session = await registry.start("a", name="n")
                 say("started")
+            elif what == "rename":
+                for again in reversed(range(5)):
+                    try:
+                        await session.rename(*how)
+                        break
+                    except SessionBusyError:  # on a busy machine who reads it may be slow
+                        if not again:
+                            raise
+                say("done")
             else:
                 await getattr(session, what)(*how)
                 say("done")
@@ -395,7 +404,7 @@ async def test_following_does_not_keep_the_owner_from_moving_the_file(tmp_path: 
                         assert await do(writer, "stop") == "true"
                         assert len(await session.messages()) == n + 2
                 await eventually(lambda: mirror.name == "name-11" and len(mirror.rows) == 13)
-            assert writer.end() == 0
+        assert writer.end() == 0  # nobody reads it any more, which would keep its log
         assert sorted(path.suffix for path in tmp_path.glob("a_*")) == [".db"]
 
 

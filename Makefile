@@ -72,7 +72,7 @@ clean:
 	touch $@
 
 test-lowest: .venv-lowest/ready  ## all tests, with the lowest supported dependencies
-	.venv-lowest/bin/python $(PYTEST) $(ARGS)
+	.venv-lowest/bin/python -m pytest $(ARGS)
 
 .venv-lowest/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-lowest

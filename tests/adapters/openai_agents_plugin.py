@@ -23,6 +23,8 @@ from sessionactor.adapters.openai_agents import ActorSession
 
 EXCLUDED = Path(__file__).with_name("openai_agents_excluded.txt")
 made: list[ActorSession] = []
+places: dict[str, str] = {}
+"""Where the sessions of a file are: they remove its directory while the catalog still works."""
 
 
 class SQLiteSession(ActorSession):
@@ -36,8 +38,9 @@ class SQLiteSession(ActorSession):
         messages_table: str = "agent_messages",
         session_settings: Any = None,
     ) -> None:
-        self._temporary = str(db_path) == ":memory:"
-        where = tempfile.mkdtemp() if self._temporary else f"{db_path}.sessions"
+        where = places.get(str(db_path)) or tempfile.mkdtemp()
+        if str(db_path) != ":memory:":
+            places[str(db_path)] = where
         super().__init__(session_id, where, session_settings=session_settings)
         self.directory = where
         made.append(self)
@@ -87,8 +90,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     if made:
         item.config.stash.setdefault(COUNT, []).append(item.nodeid)
     for session in made:
-        if session._temporary:  # type: ignore[attr-defined]
-            shutil.rmtree(session.directory, ignore_errors=True)  # type: ignore[attr-defined]
+        shutil.rmtree(session.directory, ignore_errors=True)  # type: ignore[attr-defined]
+    places.clear()
 
 
 COUNT = pytest.StashKey[list[str]]()

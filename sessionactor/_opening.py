@@ -142,10 +142,12 @@ class Connector:
         key, self._key = self._key, None
         if key is None:
             return
-        presence.leave(key)
         path = self._opening.path
-        if path is not None and self._is_log_void and not files.is_at(path, key):
-            files.remove_side_files(path)
+        try:
+            if path is not None and self._is_log_void and not files.is_at(path, key):
+                files.remove_side_files(path)
+        finally:
+            presence.leave(key, path)
 
     def _connect(self) -> sqlite3.Connection:
         opening, path = self._opening, self._opening.path
@@ -157,7 +159,7 @@ class Connector:
             return connection
         if opening.create:
             _create(opening, path, lambda: self._abandoned)
-        kind, key = presence.enter(path)
+        kind, key = presence.enter(path, owning=True)
         if kind is not presence.Kind.SESSION:
             raise not_a_session(kind, path, opening.session_id)
         self._key = key

@@ -27,10 +27,12 @@ class Kind(enum.Enum):
     SESSION = "a session"
     FOREIGN = "not a session file"
     NEWER = "a session written by a newer version"
+    REPLACED = "not the file that its owner has open"
     MISSING = "missing"
 
 
 _open_here: Counter[tuple[int, int]] = Counter()
+_owned_here: dict[Path, tuple[int, int]] = {}
 _being_opened: Counter[Path] = Counter()
 _being_closed: set[tuple[int, int]] = set()
 _guard = threading.Condition()
@@ -48,12 +50,21 @@ def inspect(path: Path) -> Kind:
         return _inspect(path)[0]
 
 
-def enter(path: Path) -> tuple[Kind, tuple[int, int]]:
-    """Tell what a file is and, if it is a session, take note that this process has it open."""
+def enter(path: Path, *, owning: bool = False) -> tuple[Kind, tuple[int, int]]:
+    """Tell what a file is and, if it is a session, take note that this process has it open.
+
+    Who does not own it is told when the owner has another file open, in whose place this one was
+    put: the log beside it is still the other one's, and would be moved into this one.
+    """
     with _guard:
         kind, key = _inspect(path)
-        if kind is Kind.SESSION:
-            _open_here[key] += 1
+        if kind is not Kind.SESSION:
+            return kind, key
+        if owning:
+            _owned_here[path] = key
+        elif _owned_here.get(path, key) != key:
+            return Kind.REPLACED, key
+        _open_here[key] += 1
         return kind, key
 
 
@@ -78,9 +89,11 @@ def opening(path: Path | None) -> Iterator[None]:
                 _guard.notify_all()
 
 
-def leave(key: tuple[int, int]) -> None:
+def leave(key: tuple[int, int], owned: Path | None = None) -> None:
     """Take note that a file is closed, once for each time that it was entered."""
     with _guard:
+        if owned is not None and _owned_here.get(owned) == key:
+            del _owned_here[owned]
         _open_here[key] -= 1
         if _open_here[key] <= 0:
             del _open_here[key]
@@ -159,6 +172,7 @@ def _forget() -> None:
     global _guard, _settling
     _guard, _settling = threading.Condition(), threading.RLock()
     _open_here.clear()
+    _owned_here.clear()
     _being_opened.clear()
     _being_closed.clear()
 

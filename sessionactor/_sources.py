@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from sessionactor import _files as files
 from sessionactor import _looking as looking
@@ -124,11 +124,19 @@ class DiskSource:
                     if kind is not presence.Kind.SESSION:
                         return None
                     stack.callback(presence.leave, key)
-                    connection = stack.enter_context(_connected(path, key))
+                    mode = self._mode(part)
+                    connection = stack.enter_context(_connected(path, key, mode))
                     (version,) = connection.execute("PRAGMA user_version").fetchone()
                 return self._read_file(part, connection, version, read)
         except DAMAGE as error:
             raise StorageError(f"cannot read {path}: {error}", path=path) from error
+
+    def _mode(self, part: str) -> Literal["rw", "ro"]:
+        """How to open a file; the last one to close it tidies its log up, if it may write.
+
+        Another process may have the log still open, but of a file in whose place this one was put.
+        """
+        return "rw" if self._directory.holder(part) in (None, os.getpid()) else "ro"
 
     def _read_file(
         self,
@@ -162,9 +170,11 @@ def _chapter(session_id: str, on_corrupt: OnCorrupt, connection: sqlite3.Connect
     return None if rest else Page(decoded(stored, on_corrupt, session_id), head)
 
 
-def _connected(path: Path, key: tuple[int, int]) -> contextlib.closing[Connection]:
+def _connected(
+    path: Path, key: tuple[int, int], mode: Literal["rw", "ro"]
+) -> contextlib.closing[Connection]:
     connection = sqlite3.connect(
-        files.uri(path),
+        files.uri(path, mode),
         uri=True,
         timeout=files.BUSY_TIMEOUT_S,
         isolation_level=None,

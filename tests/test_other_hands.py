@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import process
 from waiting import PATIENCE_S, eventually
 
 from sessionactor import (
@@ -472,6 +473,34 @@ async def test_a_backup_put_in_the_place_of_a_session_in_use_is_that_session(
         assert await contents(session) == [1]
         assert await session.append("a", say(2)) == 2
         assert list(check(tmp_path / "sessions")) == []
+
+
+async def test_a_file_put_in_the_place_of_one_in_use_is_not_written_by_who_reads_it(
+    tmp_path: Path,
+) -> None:
+    directory, backup = tmp_path / "sessions", tmp_path / "backup"
+    with process(REPLACED, directory, backup) as owner:
+        path, image = Path(owner.hear()), backup.read_bytes()
+        os.replace(backup, path)  # beside the log of the one that is in use
+        async with SessionRegistry(directory) as registry:
+            await registry.search("what it finds there is torn, and told of in the log")
+        assert path.read_bytes() == image
+        assert os.path.lexists(f"{path}-wal")
+
+
+REPLACED = """
+async def main(directory, backup):
+    async with SessionRegistry(directory, catalog=False) as registry:
+        session = await registry.start("a", name="n")
+        await session.append("a", {"role": "user", "content": "early"})
+        await session.backup(backup)
+        for n in range(50):
+            await session.append("a", {"role": "user", "content": "x" * 500 * n})
+        print(session.path, flush=True)
+        await asyncio.to_thread(wait)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
 
 
 async def test_a_file_that_was_moved_takes_all_that_was_answered_along(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sessionactor import _cursors as cursors
 from sessionactor import _names as names
 from sessionactor._catalog_rows import INFO
 from sessionactor._catalog_words import agent_word, session_word
-from sessionactor._changes import StateName, StoredInfo
+from sessionactor._changes import StateName, StoredInfo, are_sound
 from sessionactor._cursors import Created, Order, Updated
 from sessionactor._records import SearchHit
 from sessionactor._terms import fts_query, snippet
@@ -299,7 +299,7 @@ def running(is_live: IsLive, connection: sqlite3.Connection) -> list[StoredInfo]
 def _shown(found: list[Any], is_live: IsLive) -> list[StoredInfo]:
     """Rows as what they tell now: what ran in a process that is gone does not run."""
     infos = [StoredInfo._make(row[1:]) for row in found]
-    if not all(info.is_sound for info in infos):
+    if not are_sound(infos):
         raise sqlite3.DatabaseError("the catalog is damaged")
     return [
         info._replace(state="interrupted")

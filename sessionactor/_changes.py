@@ -7,8 +7,8 @@ catalog all take the same ones, and so does whoever catches up with what happene
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from collections.abc import Collection, Iterable
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from sessionactor._times import EARLIEST, LATEST
 
@@ -249,20 +249,6 @@ class StoredInfo(NamedTuple):
     high_water: int
     revision: int
 
-    @property
-    def is_sound(self) -> bool:
-        """Whether it is what some session can be: what a damaged file says may not."""
-        started_at = self.turn_started_at
-        times = (self.created_at, self.last_at, 0 if started_at is None else started_at)
-        numbers = (*times, self.message_count, self.high_water, self.revision)
-        return (
-            {str}.issuperset(map(type, (self.session_id, self.name)))
-            and {str, type(None)}.issuperset(map(type, (*self[5:9], self[10], *self[12:14])))
-            and {int}.issuperset(map(type, numbers))
-            and all(EARLIEST <= time <= LATEST for time in times)
-            and self.state in get_args(StateName)
-        )
-
     def at(self, state: State, token: str | None) -> StoredInfo:
         """The same session in a state; `token` is of who would be running it."""
         return self._replace(
@@ -292,6 +278,32 @@ class StoredInfo(NamedTuple):
                     **dict(restored.context),  # type: ignore[arg-type]
                 )
         return info
+
+
+_TEXT: Final = frozenset({str})
+_NUMBER: Final = frozenset({int})
+_NONE: Final = frozenset({type(None)})
+_STATES: Final = frozenset(get_args(StateName))
+_TYPES: Final = (
+    *(_TEXT, _TEXT, _NUMBER, _NUMBER, _NUMBER, *[_TEXT | _NONE] * 4),
+    *(_TEXT, _TEXT | _NONE, _NUMBER | _NONE, _TEXT | _NONE, _TEXT | _NONE, _NUMBER, _NUMBER),
+)
+"""Of the fields of `StoredInfo`."""
+
+
+def are_sound(infos: Collection[StoredInfo]) -> bool:
+    """Whether they are what sessions can be: what a damaged file says may not."""
+    if not infos:
+        return True
+    columns: Any = StoredInfo._make(zip(*infos, strict=True))  # sooner looked at than rows
+    if not all(map(_has_types, _TYPES, columns)):
+        return False
+    times = {*columns.created_at, *columns.last_at, *columns.turn_started_at} - {None}
+    return min(times) >= EARLIEST and max(times) <= LATEST and _STATES.issuperset(columns.state)
+
+
+def _has_types(types: frozenset[type], column: Iterable[object]) -> bool:
+    return types.issuperset(map(type, column))
 
 
 class Changes(NamedTuple):

@@ -152,7 +152,7 @@ class Finding:
         if active is not None:
             asked = asked._replace(active_ids=supervisor.running_ids())
         found, following = await supervisor.ask_catalog(supervisor.catalog.sessions(asked))
-        return SessionList([self._info(info) for info in found], following)
+        return SessionList(self._infos(found), following)
 
     async def metadata(
         self,
@@ -216,7 +216,7 @@ class Finding:
         """The sessions in state `running`, here or in another process, the oldest turn first."""
         supervisor = self._usable()
         found = await supervisor.ask_catalog(supervisor.catalog.running())
-        return [self._info(info) for info in found]
+        return self._infos(found)
 
     async def stuck(self, older_than: timedelta) -> list[SessionInfo]:
         """Those that have been running for longer than that, the oldest turn first."""
@@ -319,11 +319,18 @@ class Finding:
             if cursor is None:
                 return list(dict.fromkeys(found))
 
-    def _info(self, stored: StoredInfo) -> SessionInfo:
-        path = None
-        if self._path is not None:
-            path = self._path / names.file_name(stored.session_id, stored.name)
-        return session_info(stored, path, active=self._usable().is_running(stored.session_id))
+    def _infos(self, found: Iterable[StoredInfo]) -> list[SessionInfo]:
+        place, is_running = self._path, self._usable().is_running
+        if place is None:
+            return [session_info(one, None, active=is_running(one.session_id)) for one in found]
+        return [
+            session_info(
+                one,
+                place.joinpath(names.file_name(one.session_id, one.name)),
+                active=is_running(one.session_id),
+            )
+            for one in found
+        ]
 
     _path: Path | None
 

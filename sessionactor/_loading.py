@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final, NamedTuple
 
-from sessionactor._changes import OpenTurn, State, Status, StoredInfo
+from sessionactor._changes import OpenTurn, State, Status, StoredInfo, are_sound
 from sessionactor._sql import SAVE_STATE, SET_STATUS
 from sessionactor._times import LATEST
 
@@ -78,7 +78,7 @@ def load(connection: sqlite3.Connection) -> Loaded:
         *("idle", None, None, token, parent, 0, 0),
     )
     info = info.at(state, token)
-    if not info.is_sound:
+    if not are_sound([info]):
         raise sqlite3.DatabaseError("the session table is damaged")
     return Loaded(info, state)
 

@@ -48,8 +48,7 @@ class SessionFile(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class SessionInfo:
+class SessionInfo(NamedTuple):
     """What is known of a session; all times aware, UTC."""
 
     session_id: str

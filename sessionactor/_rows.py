@@ -79,24 +79,24 @@ def _rows(stored: Sequence[StoredRow], messages: Sequence[dict[Any, Any]]) -> li
 
 def session_info(stored: StoredInfo, path: Path | None, *, active: bool) -> SessionInfo:
     """What is known of a session, as calls return it."""
-    started_at = stored.turn_started_at
-    return SessionInfo(
-        session_id=stored.session_id,
-        name=stored.name,
-        path=path,
-        created_at=from_microseconds(stored.created_at),
-        last_activity=from_microseconds(stored.last_at),
-        message_count=stored.message_count,
-        agent_alias=stored.agent_alias,
-        channel_id=stored.channel_id,
-        room_id=stored.room_id,
-        sender_id=stored.sender_id,
-        state=stored.state,
-        turn_id=stored.turn_id,
-        turn_started_at=None if started_at is None else from_microseconds(started_at),
-        parent=stored.parent,
-        revision=stored.revision,
-        active=active,
+    began = stored.turn_started_at
+    return SessionInfo(  # by position: pages of them are made
+        stored.session_id,
+        stored.name,
+        path,
+        from_microseconds(stored.created_at),
+        from_microseconds(stored.last_at),
+        stored.message_count,
+        stored.agent_alias,
+        stored.channel_id,
+        stored.room_id,
+        stored.sender_id,
+        stored.state,
+        stored.turn_id,
+        None if began is None else from_microseconds(began),
+        stored.parent,
+        stored.revision,
+        active,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sqlite3
@@ -20,7 +19,7 @@ from sessionactor import Row, SearchHit, SessionInfo, SessionRegistry
 from sessionactor.cli import _finding
 from sessionactor.cli._app import app
 
-INFO = {field.name for field in dataclasses.fields(SessionInfo)}
+INFO = set(SessionInfo._fields)
 
 
 async def conversations(registry: SessionRegistry) -> None:

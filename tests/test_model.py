@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -340,8 +339,8 @@ class SessionMachine(RuleBasedStateMachine):
         self.do(self.session.flush())
         listed = self.do(self.registry.sessions(name=self.model.name))
         info = self.do(self.session.info())
-        assert [replace(one, active=True) for one in listed.sessions] == [
-            replace(info, active=True)
+        assert [one._replace(active=True) for one in listed.sessions] == [
+            info._replace(active=True)
         ]
         hits = self.do(self.registry.search("needle", session_id="s", limit=99))
         found = [row.db_id for row in self.model.rows if row.put.message.get("content") == "needle"]

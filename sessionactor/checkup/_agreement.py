@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -100,9 +99,9 @@ async def _difference(
     if listed is None:
         return _Difference(info.path, info.revision, "the catalog does not have it")
     different = [
-        field.name
-        for field in dataclasses.fields(SessionInfo)
-        if field.name not in _ELSEWHERE and getattr(info, field.name) != getattr(listed, field.name)
+        name
+        for name in SessionInfo._fields
+        if name not in _ELSEWHERE and getattr(info, name) != getattr(listed, name)
     ]
     if not different:
         return None

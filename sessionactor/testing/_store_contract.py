@@ -6,7 +6,6 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -293,7 +292,7 @@ class StoreContract(SessionContract):
                 assert await session.append("a", says(3), key="k3") == 3
                 after = await _everything(session)
                 assert after[:-1] == before[:-1]
-                assert replace(after[-1], path=None) == replace(before[-1], path=None)
+                assert after[-1]._replace(path=None) == before[-1]._replace(path=None)
                 assert (await export_session(registry, "s", file)).status == "unchanged"
                 assert (await import_session(registry, file)).status == "unchanged"
 

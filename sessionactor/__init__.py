@@ -8,7 +8,7 @@ How a request travels, each layer importing only what stands above it:
     operations, deciding, projection, text, terms,
     cursors, catalog_events, catalog_rows,
     catalog_words, catalog_schema                                     pure
-    syncing, threads, presence, files, ownership, sql, loading,
+    syncing, threads, presence, files, ownership, inserting, sql, loading,
     reading, dumping, newest, takeover, copying, opening, content,
     store, directory, scan, inspecting, disk, looking,
     read_only, settings, catalog_stage, catalog_docs,

@@ -60,7 +60,7 @@ class Content:
         """What the session is."""
         return self._info.at(self._state, self._token)
 
-    def commit(self, group: Sequence[Write], connection: sqlite3.Connection) -> Decision:
+    def commit(self, group: Sequence[Write], connection: sql.Connection) -> Decision:
         """Decide and store a group; to be followed then."""
         return sql.commit(
             self._session_id, group, self._state, self._clock(), self._token, connection

@@ -17,9 +17,10 @@ from sessionactor._changes import (
     StoredTurn,
     WholeRow,
 )
+from sessionactor._inserting import COLUMNS
 from sessionactor._reading import CHANGED_AT
 from sessionactor._requests import LostKeys, Outline, ReadWholeRows, WholeSlice
-from sessionactor._sql import COLUMNS, fetch
+from sessionactor._sql import fetch
 
 SLICE_BYTES: Final = 1 << 20
 """Of messages in a slice of rows, the last one excepted."""

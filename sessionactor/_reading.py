@@ -24,10 +24,11 @@ from sessionactor._changes import (
     StoredRow,
     UpdateRow,
 )
+from sessionactor._inserting import COLUMNS
 from sessionactor._loading import Loaded, load
 from sessionactor._paging import Bounds, Checkpoint
 from sessionactor._requests import MAX_ID, ReadChapter, ReadRow, ReadRows
-from sessionactor._sql import COLUMNS, KEY, ROW, fetch
+from sessionactor._sql import KEY, ROW, fetch
 
 _TURNS_AT_ONCE: Final = 256
 _OF_AGENT: Final = "(:agent_id IS NULL OR agent_id = :agent_id)"

@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 import traceback
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from sessionactor import _presence as presence
 from sessionactor._changes import (
@@ -28,26 +28,10 @@ from sessionactor._changes import (
     UpdateRow,
 )
 from sessionactor._deciding import Decision, decide
+from sessionactor._errors import SessionError
+from sessionactor._inserting import COLUMNS, KEYED, inserts, lone_insert
 from sessionactor._requests import MAX_ID, Write
 
-COLUMNS: Final = (
-    "id, agent_id, data, inserted_at, checkpoint, keep_from, key, parent, turn, revision,"
-    " updated_at"
-)
-
-_NOTHING: Final = (None, None, None, None)
-"""What a plain row, as nearly all are, has for `keep_from`, key, parent and turn."""
-_SEVERAL: Final = 16
-"""Plain rows of one statement."""
-_SHORT_BYTES: Final = 8 * 1024
-"""Of a message that may be copied, and that a statement may hold on to until it runs again."""
-
-INSERT: Final = f"INSERT INTO messages ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_PLAIN: Final = (
-    "INSERT INTO messages (id, agent_id, data, inserted_at, checkpoint, revision)"
-    " VALUES (?, ?, ?, ?, ?, ?)"
-)
-INSERT_SEVERAL_PLAIN: Final = INSERT_PLAIN + ", (?, ?, ?, ?, ?, ?)" * (_SEVERAL - 1)
 INSERT_KEY: Final = "INSERT INTO keys (key, message_id, digest) VALUES (?, ?, ?)"
 UPDATE: Final = (
     "UPDATE messages SET data = ?, updated_at = ?,"
@@ -114,6 +98,8 @@ class Connection(sqlite3.Connection):
 
     key: tuple[int, int] | None = None
     """The session's file that it has open, as `presence` knows it."""
+    stored_keys = 0
+    """How often keys were stored."""
 
     def execute(self, sql: str, parameters: Any = (), /) -> Any:
         """Execute a statement, or with `CALL` the procedure given as the parameter."""
@@ -164,20 +150,44 @@ def commit(
     state: State,
     now: int,
     token: str,
-    connection: sqlite3.Connection,
+    connection: Connection,
 ) -> Decision:
     """Decide and store a group in one transaction; `token` says whose `running` it is."""
     cursor = connection.cursor()
     # Only the owner writes, so that what is looked up here still holds in the transaction.
+    assumed = _NewKeys(cursor)
+    decision = decide(session_id, group, state, now, assumed)
+    if not assumed.were_asked_for:
+        _store(decision, token, connection)
+        return decision
+    if not any(isinstance(answer, SessionError) for answer in decision.answers):
+        with contextlib.suppress(sqlite3.IntegrityError):  # one of the keys is not new
+            _store(decision, token, connection)
+            return decision
     decision = decide(session_id, group, state, now, _Content(cursor))
-    steps = decision.steps
-    if not steps:
-        return decision
-    if _is_lone_row(steps):  # one statement is a transaction by itself
-        cursor.execute(INSERT, steps[0].rows[0])
-        return decision
-    apply(decision, token, connection)
+    _store(decision, token, connection)
     return decision
+
+
+def _store(decision: Decision, token: str, connection: Connection) -> None:
+    steps = decision.steps
+    first = steps[0] if len(steps) == 1 else None
+    if type(first) is InsertRows:
+        statement = lone_insert(first, keyed=bool(first.keys) and _has_keyed(connection))
+        if statement is not None:  # which is a transaction by itself
+            connection.execute(*statement)
+            return
+    if steps:
+        apply(decision, token, connection)
+
+
+def _has_keyed(connection: Connection) -> bool:
+    """Whether keys can be stored with their rows: from the second time on it pays."""
+    if connection.stored_keys == 1:
+        for statement in KEYED:
+            connection.execute(statement)
+    connection.stored_keys += 1
+    return connection.stored_keys > 1
 
 
 def apply(decision: Decision, token: str, connection: sqlite3.Connection) -> None:
@@ -192,18 +202,14 @@ def apply(decision: Decision, token: str, connection: sqlite3.Connection) -> Non
             cursor.execute("ROLLBACK")
 
 
-def _is_lone_row(steps: list[Step]) -> TypeGuard[list[InsertRows]]:
-    first = steps[0]
-    return len(steps) == 1 and type(first) is InsertRows and len(first.rows) == 1 and not first.keys
-
-
 def _apply(decision: Decision, token: str, cursor: sqlite3.Cursor) -> None:
     only_rows = True
     for step in decision.steps:
         if type(step) is InsertRows:
-            _insert(step.rows, cursor)
-            if step.keys:
+            if step.keys:  # first, because a key that is not new is the end of it
                 cursor.executemany(INSERT_KEY, step.keys)
+            for statement in inserts(step.rows):
+                cursor.execute(*statement)
         else:
             only_rows = False
             if isinstance(step, UpdateRow | RemoveRows | BeginTurn | EndTurn | RestoreHistory):
@@ -258,24 +264,6 @@ def _change_session(step: Step, token: str, cursor: sqlite3.Cursor) -> None:
             cursor.execute(SET_STATUS, (*restored.status, None, restored.state_revision))
 
 
-def _insert(rows: list[StoredRow], cursor: sqlite3.Cursor) -> None:
-    if any(row[5:9] != _NOTHING or len(row[2]) > _SHORT_BYTES for row in rows):
-        cursor.executemany(INSERT, rows)
-        return
-    several = len(rows) - len(rows) % _SEVERAL
-    for start in range(0, several, _SEVERAL):
-        cursor.execute(INSERT_SEVERAL_PLAIN, _plain(rows[start : start + _SEVERAL]))
-    cursor.executemany(INSERT_PLAIN, [_plain([row]) for row in rows[several:]])
-
-
-def _plain(rows: list[StoredRow]) -> list[object]:
-    values: list[object] = []
-    for db_id, agent_id, data, at, checkpoint, _, _, _, _, revision, _ in rows:
-        # Of `bytes`, as of `None`, sqlite3 asks each time how to adapt it: dearer than a copy.
-        values += (db_id, agent_id, bytearray(data), at, checkpoint, revision)
-    return values
-
-
 class _Content:
     """What the file holds, as deciding looks it up."""
 
@@ -316,6 +304,16 @@ class _Content:
 
     def _ids(self, query: str, *values: object) -> list[int]:
         return [db_id for (db_id,) in self._cursor.execute(query, values)]
+
+
+class _NewKeys(_Content):
+    """The same, if all keys are new, as nearly all are: that is seen when they are stored."""
+
+    were_asked_for = False
+
+    def key(self, key: str) -> StoredKey | None:
+        self.were_asked_for = True
+        return None
 
 
 def fetch(connection: sqlite3.Connection, query: str, values: Any) -> list[Any]:

@@ -102,7 +102,7 @@ class SqliteStore:
         self._content.follow(decision)
         return decision
 
-    def _commit(self, group: Sequence[Write], connection: sqlite3.Connection) -> Decision:
+    def _commit(self, group: Sequence[Write], connection: sql.Connection) -> Decision:
         decision = self._content.commit(group, connection)
         self._connector.check_place()
         return decision
@@ -134,7 +134,7 @@ class SqliteStore:
             self._connector.leave()
             _ended(self._connector.thread)
 
-    async def _call(self, procedure: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def _call(self, procedure: Callable[[sql.Connection], _T]) -> _T:
         """Run a procedure in the connection's thread."""
         try:
             result: Any = await self._database.execute_fetchall(sql.CALL, (procedure,))

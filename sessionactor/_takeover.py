@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple
 
 from sessionactor import _paging as paging
 from sessionactor._errors import SessionBusyError, SessionNotFoundError
+from sessionactor._inserting import COLUMNS
 from sessionactor._requests import MAX_ID
-from sessionactor._sql import COLUMNS
 
 _SLICE_S: Final = 0.05
 """How long a slice should take."""

@@ -14,6 +14,7 @@ import pytest
 
 from sessionactor import Session, SessionRegistry
 from sessionactor import _dumping as dumping
+from sessionactor import _inserting as inserting
 from sessionactor import _loading as loading
 from sessionactor import _reading as reading
 from sessionactor import _sql as sql
@@ -29,13 +30,17 @@ QUERIES: dict[str, str] = {
     and text.split()[:1] in (["SELECT"], ["INSERT"], ["UPDATE"], ["DELETE"])
 }
 QUERIES |= {f"SET_CONTEXT {field}": text for field, text in sql.SET_CONTEXT.items()}
+SEVERAL = {f"INSERT {count}": text for count, text in inserting.INSERT.items()}
+SEVERAL |= {f"INSERT {count} PLAIN": text for count, text in inserting.INSERT_PLAIN.items()}
+SEVERAL |= {f"INSERT {count} KEYED": text for count, text in inserting.INSERT_KEYED.items()}
+QUERIES |= SEVERAL
 ONE_END = {"HEAD", "SOUND", "REMOVED_AT", "STATE", "IDENTITY", "CHANGED_AT"}
 """They read one row, at the end of a table or of a table of one row."""
 ALL = {"METADATA", "MERGED", "ALL_METADATA", "ALL_TURNS", "ALL_REMOVALS"}
 """They are meant to read all, or pick from metadata, which is a few pairs."""
 OPEN = {"OPEN_TURNS", "INTERRUPT_TURNS"}
 """What they scan is an index of open turns, at most one for each agent."""
-GIVEN = {"INSERT_SEVERAL_PLAIN", "FILE", "SOME_ROWS"}
+GIVEN = {*SEVERAL, "FILE", "SOME_ROWS"}
 """What they scan are the rows they are given, or what SQLite says of itself; no table."""
 EXEMPT = ONE_END | ALL | OPEN | GIVEN
 SORTED = {"MERGED"}
@@ -88,6 +93,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def connection(file: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(file, isolation_level=None)) as opened:
+        for statement in inserting.KEYED:
+            opened.execute(statement)
         yield opened
 
 

@@ -15,6 +15,7 @@ from sessionactor._errors import SessionNotFoundError
 from sessionactor._opening import Durability, Opening
 from sessionactor._registry import SessionRegistry
 from sessionactor._requests import Read, Write
+from sessionactor._sql import Connection
 from sessionactor._store import OpenStore, Store
 from sessionactor._text import TextOf
 from sessionactor._times import now
@@ -60,7 +61,7 @@ class MemoryVault:
             raise SessionNotFoundError(
                 f"session {session_id!r} is not in this vault", session_id=session_id
             )
-        connection = sqlite3.connect(":memory:", isolation_level=None)
+        connection = sqlite3.connect(":memory:", isolation_level=None, factory=Connection)
         connection.deserialize(image)
         loaded = opening_.attend(opening, connection)
         await self.hop()
@@ -76,7 +77,7 @@ class MemoryStore:
     """One session of a `MemoryVault`, with the code that runs on files."""
 
     def __init__(
-        self, content: Content, connection: sqlite3.Connection, vault: MemoryVault, session_id: str
+        self, content: Content, connection: Connection, vault: MemoryVault, session_id: str
     ) -> None:
         self._content = content
         self._connection = connection

@@ -30,7 +30,7 @@ def swallow_errors_of_a_commit() -> Iterator[None]:
         state: State,
         now: int,
         token: str,
-        connection: sqlite3.Connection,
+        connection: sql.Connection,
     ) -> Decision:
         try:
             return honest(session_id, group, state, now, token, connection)
@@ -93,7 +93,7 @@ def trust_the_clock() -> Iterator[None]:
         state: State,
         now: int,
         token: str,
-        connection: sqlite3.Connection,
+        connection: sql.Connection,
     ) -> Decision:
         trusting = state._replace(last_at=min(state.last_at, now))
         return draft_now(session_id, group, trusting, now, token, connection)

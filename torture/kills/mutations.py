@@ -17,6 +17,7 @@ from sessionactor import _names as names
 from sessionactor import _sql as sql
 from sessionactor._changes import State
 from sessionactor._deciding import Decision, decide
+from sessionactor._inserting import KEYED
 from sessionactor._ownership import Ownership
 from sessionactor._requests import Write
 from torture.campaign import Mutation
@@ -32,7 +33,7 @@ def answer_before_the_commit() -> Iterator[None]:
         state: State,
         now: int,
         token: str,
-        connection: sqlite3.Connection,
+        connection: sql.Connection,
     ) -> Decision:
         cursor = connection.cursor()
         decision = decide(session_id, group, state, now, sql._Content(cursor))
@@ -64,11 +65,11 @@ def forget_the_high_water_mark() -> Iterator[None]:
 @contextmanager
 def store_no_key() -> Iterator[None]:
     """Every third key is known only as long as it is asked about at once."""
-    with patch.object(
-        sql,
-        "INSERT_KEY",
-        "INSERT INTO keys (key, message_id, digest) SELECT ?1, ?2, ?3 WHERE ?2 % 3",
-    ):
+    insert = "INSERT INTO keys (key, message_id, digest) SELECT ?1, ?2, ?3 WHERE ?2 % 3"
+    view, trigger = KEYED
+    forgetful = trigger.replace("NEW.digest IS NOT NULL", "NEW.digest IS NOT NULL AND NEW.id % 3")
+    assert forgetful != trigger
+    with patch.object(sql, "INSERT_KEY", insert), patch.object(sql, "KEYED", (view, forgetful)):
         yield
 
 

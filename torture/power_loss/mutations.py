@@ -21,6 +21,7 @@ from sessionactor import _opening as opening
 from sessionactor import _schema as schema
 from sessionactor import _sql as sql
 from sessionactor._catalog import Catalog
+from sessionactor._changes import InsertRows
 from sessionactor._deciding import Decision, decide
 from sessionactor._requests import Write
 from sessionactor._store import SqliteStore
@@ -106,11 +107,13 @@ def _create_visible(_: Any, path: Path, draft: Path, build: Callable[[Path], Non
     sync_directory(path.parent)
 
 
-def _insert_in_two(real: Any, rows: list[Any], cursor: sqlite3.Cursor) -> None:
-    real(rows[:1], cursor)
-    cursor.execute("COMMIT")
-    cursor.execute("BEGIN IMMEDIATE")
-    real(rows[1:], cursor)
+def _store_in_two(real: Any, decision: Decision, token: str, connection: sql.Connection) -> None:
+    steps = decision.steps
+    first = steps[0] if steps else None
+    if type(first) is InsertRows and len(first.rows) > 1:
+        real(decision._replace(steps=[InsertRows(first.rows[:1], [])]), token, connection)
+        steps = [InsertRows(first.rows[1:], first.keys), *steps[1:]]
+    real(decision._replace(steps=steps), token, connection)
 
 
 async def _answer_before_commit(_: Any, store: SqliteStore, group: Sequence[Write]) -> Decision:
@@ -165,7 +168,7 @@ MUTATIONS: Final[dict[str, Mutation]] = {
     "logs are removed unread": _replacing(files, "_tidy", _ignoring),
     "creating does not wait for the catalog": _replacing(Catalog, "forgotten", _not_waiting),
     "answers come before the commit": _replacing(SqliteStore, "commit", _answer_before_commit),
-    "a group is two transactions": _replacing(sql, "_insert", _insert_in_two),
+    "a group is two transactions": _replacing(sql, "_store", _store_in_two),
     "the highest id is forgotten": _replacing(loading, "load", _load_without_high_water),
     "the catalog is synced rarely": _replacing(
         catalog_file.CatalogFile, "_connect", _catalog_synced_rarely

@@ -148,9 +148,11 @@ class Office:
                 follower.add_done_callback(self._followers.discard)
             case "give up":
                 call = asyncio.create_task(session.append("agent", _message(chance, 200)))
-                await asyncio.sleep(chance.choice((0, 0.001, 0.005)))
-                call.cancel()
-                await asyncio.wait([call])
+                try:
+                    await asyncio.sleep(chance.choice((0, 0.001, 0.005)))
+                finally:  # the load may end just now
+                    call.cancel()
+                    await asyncio.gather(call, return_exceptions=True)
                 if not call.cancelled():
                     call.result()
 

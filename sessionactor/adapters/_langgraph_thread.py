@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata
 
 from sessionactor import (
+    Batch,
     IdempotencyError,
     Row,
+    SessionExistsError,
     SessionNotFoundError,
     SessionRegistry,
     StaleRevisionError,
@@ -70,13 +73,24 @@ class Thread(Reading):
             self._bases.put(self.thread_id, namespace, made.stored_as(db_id))
 
         try:
-            await self._created(write)
+            await self._created(write, begins=parent is None)
         except BaseException:
             self._newest.pop(namespace, None)  # whichever it is now
             raise
 
     async def _store(self, made: rows.Draft, namespace: str, key: str | None) -> int:
-        async with self.session.batch() as batch:
+        if not self._started:
+            with suppress(SessionExistsError):
+                return await self._store_by(
+                    self.registry.create(self.session_id), made, namespace, key
+                )
+            self._started = True
+        return await self._store_by(self.session.batch(), made, namespace, key)
+
+    async def _store_by(
+        self, batch: Batch, made: rows.Draft, namespace: str, key: str | None
+    ) -> int:
+        async with batch:
             agent = rows.agent_of(namespace)
             batch.append(agent, made.row, key=key, checkpoint=made.opens_chapter)
             for channel, chained in made.lists.items():
@@ -87,7 +101,7 @@ class Thread(Reading):
                 batch.append(agent, marker, key=rows.namespace_key(namespace))
             if not self._marked:
                 batch.save_metadata(rows.marks(self.session_id, self.thread_id))
-        self._marked = True
+        self._started = self._marked = True
         db_id: int = batch.results[0]
         return db_id
 
@@ -176,10 +190,13 @@ class Thread(Reading):
             if changes == self._changes:
                 return found
 
-    async def _created(self, write: Callable[[], Awaitable[_T]]) -> _T:
-        """Carry out a write, in a session that is created when there is none."""
+    async def _created(self, write: Callable[[], Awaitable[_T]], *, begins: bool = False) -> _T:
+        """Carry out a write, in a session that is created when there is none.
+
+        A write that `begins` one creates it itself.
+        """
         while True:
-            if not self._started:
+            if not self._started and not begins:
                 await self.registry.start(self.session_id)
                 self._started = True
             try:

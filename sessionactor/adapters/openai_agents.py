@@ -205,6 +205,12 @@ class ActorSession:
         if self._is_there:
             with suppress(SessionNotFoundError):
                 return await self._append(registry.session(self.session_id), items)
+        if isinstance(registry, SessionRegistry):
+            with suppress(SessionExistsError):  # mostly it is new: then it begins with these
+                async with registry.create(self.session_id, name=self._name) as batch:
+                    self._collect(batch, items)
+                self._is_there = True
+                return None
         session = await self.session()
         self._is_there = True
         return await self._append(session, items)

@@ -85,7 +85,7 @@ async def adapters(settings: Settings) -> list[Section]:
     for framework in installed:
         sections += [
             await _one_caller(framework, settings),
-            await _many_sessions(framework, settings),
+            *await _many_sessions(framework, settings),
             *await _history(framework, settings),
         ]
     if Graph.version():
@@ -121,34 +121,49 @@ async def _one_caller(framework: Framework, settings: Settings) -> Section:
     )
 
 
-async def _many_sessions(framework: Framework, settings: Settings) -> Section:
+async def _many_sessions(framework: Framework, settings: Settings) -> list[Section]:
     message = message_of(300)
 
-    def talking(candidate: type[Candidate]) -> Measure:
+    def talking(candidate: type[Candidate], *, new: bool) -> Measure:
         async def measure() -> float:
             with data_directory() as directory:
-                async with candidate(directory) as store:
+                async with candidate(directory) as store, AsyncExitStack() as sessions:
+
+                    async def begin(number: int) -> Conversation:
+                        return await sessions.enter_async_context(store.session(f"s{number}"))
 
                     async def talk(number: int) -> None:
-                        async with store.session(f"s{number}") as session:
-                            for _ in range(EACH):
-                                await session.append(message)
+                        session = begun[number] if begun else await begin(number)
+                        for _ in range(EACH):
+                            await session.append(message)
 
+                    begun: list[Conversation] = []
+                    if not new:
+                        begun += [await begin(number) for number in range(CALLERS)]
+                        await gather(session.append(message) for session in begun)
                     start = perf_counter()
                     await gather(talk(number) for number in range(CALLERS))
                     return CALLERS * EACH / (perf_counter() - start)
 
         return measure
 
-    return await compare(
-        f"{framework.name}: {CALLERS} sessions at once, {EACH} {framework.what} each",
-        "appends/s",
-        {candidate.name: talking(candidate) for candidate in framework.candidates},
-        rounds=settings.rounds,
-        ours=framework.ours.name,
-        targets=[Target(theirs.name, at_least=1) for theirs in framework.theirs],
-        note="Creating the sessions included.",
-    )
+    async def section(title: str, note: str, *, new: bool) -> Section:
+        return await compare(
+            f"{framework.name}: {title}, {EACH} {framework.what} each",
+            "appends/s",
+            {candidate.name: talking(candidate, new=new) for candidate in framework.candidates},
+            rounds=settings.rounds,
+            ours=framework.ours.name,
+            targets=[Target(theirs.name, at_least=1) for theirs in framework.theirs],
+            note=note,
+        )
+
+    return [
+        await section(f"{CALLERS} sessions at once", "Each has one already.", new=False),
+        await section(
+            f"{CALLERS} new sessions at once", "Creating the sessions included.", new=True
+        ),
+    ]
 
 
 async def _history(framework: Framework, settings: Settings) -> list[Section]:

@@ -60,9 +60,17 @@ def part_of(event: Event) -> str:
     return names.id_part(_session_of(event))
 
 
-def joined(events: Iterable[Event]) -> list[Event]:
-    """The same, but commits of a session that follow on each other are one."""
-    found: list[Event] = []
+class Run(NamedTuple):
+    """Commits of a session that follow on each other, or one other event."""
+
+    joined: Event
+    """All of them as one."""
+    events: list[Event]
+
+
+def runs(events: Iterable[Event]) -> list[Run]:
+    """The same, but commits of a session that follow on each other are together."""
+    found: list[Run] = []
     commits: dict[str, tuple[int, int, list[Step]]] = {}  # of sessions whose last event is one
     for event in events:
         session_id = _session_of(event)
@@ -70,13 +78,15 @@ def joined(events: Iterable[Event]) -> list[Event]:
         if not isinstance(event, Committed) or any(
             type(step) is FinishRestoring for step in event.steps
         ):
-            found.append(event)
+            found.append(Run(event, [event]))
             continue
         if revision == event.base_revision:
-            found[at] = cast(Committed, found[at])._replace(info=event.info)
+            first, together = found[at]
+            together.append(event)
+            found[at] = Run(cast(Committed, first)._replace(info=event.info), together)
         else:
             at, steps = len(found), []
-            found.append(event._replace(steps=steps))
+            found.append(Run(event._replace(steps=steps), [event]))
         extend(steps, event.steps)
         commits[session_id] = (at, event.info.revision, steps)
     return found
@@ -105,8 +115,9 @@ __all__ = [
     "Listed",
     "Opened",
     "Renamed",
+    "Run",
     "Wanted",
     "extend",
-    "joined",
     "part_of",
+    "runs",
 ]

@@ -73,6 +73,7 @@ class Sessions:
         self.now = START
         self.reads: list[str] = []
         self.read_gate: asyncio.Event | None = None
+        self.is_reading = False
         self.min_staged = 1  # all of it, however little it is
 
     def create(self, session_id: str, name: str = "n", *, created_at: int | None = None) -> None:
@@ -196,6 +197,7 @@ class Sessions:
 
     async def changes(self, wanted: Sequence[Wanted], max_rows: int, text_of: TextOf) -> Said:
         if self.read_gate is not None:
+            self.is_reading = True
             await self.read_gate.wait()
         by_part = {names.id_part(session_id): session_id for session_id in self.made}
         found: list[Changes | None] = []

@@ -89,6 +89,27 @@ async def test_what_its_file_said_is_not_taken_twice(path: Path | None) -> None:
         await agree(catalog, sessions, "word")
 
 
+async def test_a_session_that_is_written_while_its_file_is_read_is_read_once(
+    path: Path | None,
+) -> None:
+    sessions = Sessions()
+    async with catalog_of(sessions, path) as catalog:
+        sessions.create("s")
+        await catalog.flush()
+        sessions.reads.clear()
+        sessions.read_gate = asyncio.Event()
+        sessions.append("s", "word", tell=False)
+        sessions.append("s", "word")
+        waiting = asyncio.create_task(catalog.flush())
+        await eventually(lambda: sessions.is_reading)
+        sessions.append("s", "word", "other")  # which its file will say, and it is told
+        sessions.read_gate.set()
+        await waiting
+        sessions.append("s", "other")
+        await agree(catalog, sessions, "word", "other")
+        assert sessions.reads == ["s"]
+
+
 async def test_another_session_of_the_same_id_replaces_the_first(path: Path | None) -> None:
     sessions = Sessions()
     async with catalog_of(sessions, path) as catalog:
@@ -294,6 +315,7 @@ async def test_taken_waits_for_its_own_session_only(path: Path | None) -> None:
         sessions.create(session_id)
     async with catalog_of(sessions, path) as catalog:
         await catalog.flush()
+        sessions.reads.clear()
         sessions.read_gate = asyncio.Event()
         sessions.append("slow", "word", tell=False)
         sessions.append("slow", "word")  # has to be read
@@ -311,6 +333,7 @@ async def test_one_who_waits_may_leave(path: Path | None) -> None:
     async with catalog_of(sessions, path) as catalog:
         sessions.create("s")
         await catalog.flush()
+        sessions.reads.clear()
         sessions.read_gate = asyncio.Event()
         sessions.append("s", "word", tell=False)
         sessions.append("s", "word")

@@ -29,15 +29,18 @@ from sessionactor import (
 )
 from sessionactor.adapters._elsewhere import Elsewhere, join, leave, let_go
 from sessionactor.adapters._holding import Where
-from sessionactor.adapters._openai_pairs import beginning_of_whole
+from sessionactor.adapters._openai_items import (
+    Items,
+    expired,
+    item_of,
+    items_of,
+    newest,
+    versions,
+)
 from sessionactor.adapters._openai_sqlite import ImportedSession, import_sqlite
 from sessionactor.adapters._settling import settled
 
-Items = list[TResponseInputItem]
-
 DEFAULT_AGENT: Final = "agent"
-_BEFORE: Final = 1
-"""How many rows before a window are read with it, to see whether it begins in mid-response."""
 
 
 class ActorSession:
@@ -126,10 +129,10 @@ class ActorSession:
         if limit is not None and limit < 0:
             limit = None
         try:
-            rows = await (session.messages() if limit is None else _newest(session, limit))
+            rows = await (session.messages() if limit is None else newest(session, limit))
         except SessionNotFoundError:
             return []
-        return _items(rows)
+        return items_of(rows)
 
     async def add_items(self, items: Items) -> None:
         """Store items, all or none, in one commit.
@@ -239,7 +242,7 @@ class ActorSession:
                 return None
             except StaleRevisionError:
                 continue  # somebody else was quicker: what is newest now?
-            return _item(head)
+            return item_of(head)
 
     async def _clear(self) -> None:
         try:
@@ -275,7 +278,7 @@ class ActorSession:
                 return False
             return await settled(self._replace_suffix(rows[start:], output, prune_prefix))
 
-        return CompactionSnapshot(_items(rows), complete, replace_suffix)
+        return CompactionSnapshot(items_of(rows), complete, replace_suffix)
 
     def _stores_as_is(self) -> bool:
         mine = ActorSession
@@ -297,11 +300,11 @@ class ActorSession:
         while True:
             try:
                 revision = await session.revision()
-                if _state(await session.messages(after=first - 1)) != _state(expected):
+                if versions(await session.messages(after=first - 1)) != versions(expected):
                     return False
                 async with session.batch(expected_revision=revision) as batch:
                     if prune_prefix is not None:
-                        batch.remove(await _prefix(session, first, prune_prefix))
+                        batch.remove(await expired(session, first, prune_prefix))
                     batch.truncate_from(first)
                     self._collect(batch, output)
             except SessionNotFoundError:
@@ -320,43 +323,6 @@ class CompactionSnapshot:
     """Whether these are all."""
     replace_suffix: Callable[[int, Items], Awaitable[bool]]
     """Replace all from that item on in one commit, unless it has changed: whether it was done."""
-
-
-async def _newest(session: Session, limit: int) -> list[Row]:
-    """The newest rows, from where nothing is torn from what it belongs to."""
-    window = limit + _BEFORE
-    while limit:
-        rows = await session.messages(limit=window, newest=True)
-        is_all = len(rows) < window
-        begin = beginning_of_whole(_items(rows), max(len(rows) - limit, 0), is_all=is_all)
-        if begin is not None:
-            return rows[begin:]
-        window *= 2
-    return []
-
-
-async def _prefix(
-    session: Session, before: int, is_expired: Callable[[TResponseInputItem], bool]
-) -> list[int]:
-    """The oldest rows, as long as they are expired."""
-    found = []
-    async for row in session.stream(before=before):
-        if not is_expired(_item(row)):
-            break
-        found.append(row.db_id)
-    return found
-
-
-def _state(rows: Sequence[Row]) -> list[tuple[int, int]]:
-    return [(row.db_id, row.revision) for row in rows]
-
-
-def _item(row: Row) -> TResponseInputItem:
-    return cast(TResponseInputItem, row.message)
-
-
-def _items(rows: Sequence[Row]) -> Items:
-    return [_item(row) for row in rows]
 
 
 __all__ = ["ActorSession", "CompactionSnapshot", "ImportedSession", "import_sqlite"]

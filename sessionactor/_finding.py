@@ -321,12 +321,10 @@ class Finding:
 
     def _infos(self, found: Iterable[StoredInfo]) -> list[SessionInfo]:
         place, is_running = self._path, self._usable().is_running
-        if place is None:
-            return [session_info(one, None, active=is_running(one.session_id)) for one in found]
         return [
             session_info(
                 one,
-                place.joinpath(names.file_name(one.session_id, one.name)),
+                place and place.joinpath(names.file_name(one.session_id, one.name)),
                 active=is_running(one.session_id),
             )
             for one in found

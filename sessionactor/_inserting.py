@@ -6,7 +6,7 @@ once stand in line; and what one statement can do needs no others to be a transa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
 from sessionactor._changes import InsertRows, StoredRow
@@ -57,7 +57,8 @@ def inserts(rows: Sequence[StoredRow]) -> Iterator[Statement]:
     if not _are_short(rows):
         yield from ((INSERT[1], row) for row in rows)
         return
-    texts, values = _way(rows)
+    is_plain = all(row[5:9] == _NOTHING for row in rows)
+    texts, values = (INSERT_PLAIN, _plain) if is_plain else (INSERT, _whole)
     start = 0
     while start < len(rows):
         count = next(count for count in AT_ONCE if count <= len(rows) - start)
@@ -68,28 +69,19 @@ def inserts(rows: Sequence[StoredRow]) -> Iterator[Statement]:
 def lone_insert(step: InsertRows, *, keyed: bool) -> Statement | None:
     """The one statement that does the whole step, if there is one; `keyed`: with its keys."""
     rows, keys = step
-    if len(rows) not in INSERT or not (len(rows) == 1 or _are_short(rows)):
+    if len(rows) not in INSERT:
         return None
     if not keys:
-        texts, values = _way(rows)
-        return texts[len(rows)], values(rows)
+        statement, *more = inserts(rows)
+        return None if more else statement
     digests = {key.db_id: key.digest for key in keys}
-    if not keyed or not digests.keys() <= {row[0] for row in rows}:
+    if not keyed or not _are_short(rows) or not digests.keys() <= {row[0] for row in rows}:
         return None
     return INSERT_KEYED[len(rows)], [value for row in rows for value in (*row, digests.get(row[0]))]
 
 
 def _are_short(rows: Sequence[StoredRow]) -> bool:
     return all(len(row[2]) <= _SHORT_BYTES for row in rows)
-
-
-def _way(
-    rows: Sequence[StoredRow],
-) -> tuple[dict[int, str], Callable[[Sequence[StoredRow]], Sequence[object]]]:
-    """The statements for rows like these, and how to get their values."""
-    if all(row[5:9] == _NOTHING for row in rows):
-        return INSERT_PLAIN, _plain
-    return INSERT, _whole
 
 
 def _plain(rows: Sequence[StoredRow]) -> list[object]:

@@ -165,6 +165,13 @@ class Sessions:
             for catalog in self.catalogs:
                 catalog.deleted(session_id)
 
+    def behind_a_gate(self, session_id: str) -> asyncio.Event:
+        """Have a session that must be read, which it is once the gate is opened."""
+        self.read_gate = asyncio.Event()
+        self.append(session_id, "word", tell=False)
+        self.append(session_id, "word")
+        return self.read_gate
+
     def _row(self, session_id: str, db_id: int) -> StoredRow:
         row = self.made[session_id].rows[db_id]
         revision = self.made[session_id].info.revision + 1

@@ -97,13 +97,11 @@ async def test_a_session_that_is_written_while_its_file_is_read_is_read_once(
         sessions.create("s")
         await catalog.flush()
         sessions.reads.clear()
-        sessions.read_gate = asyncio.Event()
-        sessions.append("s", "word", tell=False)
-        sessions.append("s", "word")
+        gate = sessions.behind_a_gate("s")
         waiting = asyncio.create_task(catalog.flush())
         await eventually(lambda: sessions.is_reading)
         sessions.append("s", "word", "other")  # which its file will say, and it is told
-        sessions.read_gate.set()
+        gate.set()
         await waiting
         sessions.append("s", "other")
         await agree(catalog, sessions, "word", "other")
@@ -315,15 +313,12 @@ async def test_taken_waits_for_its_own_session_only(path: Path | None) -> None:
         sessions.create(session_id)
     async with catalog_of(sessions, path) as catalog:
         await catalog.flush()
-        sessions.reads.clear()
-        sessions.read_gate = asyncio.Event()
-        sessions.append("slow", "word", tell=False)
-        sessions.append("slow", "word")  # has to be read
+        gate = sessions.behind_a_gate("slow")
         await catalog.taken("quick")
         waiting = asyncio.create_task(catalog.taken("slow"))
         await asyncio.sleep(0.02)
         assert not waiting.done()
-        sessions.read_gate.set()
+        gate.set()
         await waiting
         await agree(catalog, sessions, "word")
 
@@ -333,10 +328,7 @@ async def test_one_who_waits_may_leave(path: Path | None) -> None:
     async with catalog_of(sessions, path) as catalog:
         sessions.create("s")
         await catalog.flush()
-        sessions.reads.clear()
-        sessions.read_gate = asyncio.Event()
-        sessions.append("s", "word", tell=False)
-        sessions.append("s", "word")
+        gate = sessions.behind_a_gate("s")
         calls = [catalog.flush(), catalog.taken("s"), catalog.search(Search("word"))]
         waiting = [asyncio.ensure_future(call) for call in calls]
         await asyncio.sleep(0.01)
@@ -344,7 +336,7 @@ async def test_one_who_waits_may_leave(path: Path | None) -> None:
             task.cancel()
         await asyncio.wait(waiting)
         assert all(task.cancelled() for task in waiting)
-        sessions.read_gate.set()
+        gate.set()
         await agree(catalog, sessions, "word")
 
 

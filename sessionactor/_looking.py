@@ -33,6 +33,9 @@ _PATIENCE_S: Final = 5.0
 """How long it is tried again while the file changes …"""
 _OPENING_S: Final = 0.5
 """… and while it seems to be just opened or closed."""
+_LOG_HEADER_BYTES: Final = 32
+"""What a log begins with, by SQLite's description of its format. When an owner is killed that has
+not come further, who may only read gets no further either ("locking protocol", after 10 s)."""
 _NO_INDEX: Final = (
     "its log has no index, so that nobody can read it without writing; open it once with a"
     " registry that is not read-only"
@@ -153,7 +156,7 @@ def still(path: Path, what: str, see: Callable[[str], _T]) -> _T:
 
 def _is_fixed(found: Stamps) -> bool:
     """Whether all is in the file: nobody changes that without a log."""
-    return found.log is None or not found.log.size
+    return found.log is None or found.log.size <= _LOG_HEADER_BYTES
 
 
 def _uri(path: Path, found: Stamps) -> str | None:

@@ -1,8 +1,8 @@
 """The catalog of a registry for reading only: the one that the owners keep, as they left it.
 
-Where there is none, or where sessions changed that nobody who keeps it told it of, because
-their owner was killed, what it lacks is read from their files into a copy in memory, anew for
-each question. Where that would be too large, the answer is what the catalog has.
+Where there is none or it cannot be read, or where sessions changed that nobody who keeps it told
+it of, because their owner was killed, what it lacks is read from their files into a copy in
+memory, anew for each question. Where that would be too large, the answer is what the catalog has.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sessionactor._catalog_events import Listed
 from sessionactor._catalog_file import MemoryCatalog
 from sessionactor._catalog_queries import Child, IsLive, Listing, Search
 from sessionactor._changes import StoredInfo
-from sessionactor._errors import SchemaVersionError, SessionNotFoundError
+from sessionactor._errors import SchemaVersionError, SessionNotFoundError, StorageError
 from sessionactor._indexer import Source
 from sessionactor._read_only import ReadOnlyDirectory
 from sessionactor._records import SearchHit
@@ -113,7 +113,11 @@ class ReadOnlyCatalog(NoCatalog):
 
         if path.is_symlink() or not path.is_file():
             raise _LacksError(None)
-        return looking.still(path, f"the catalog {path}", see)
+        try:
+            return looking.still(path, f"the catalog {path}", see)
+        except StorageError as error:
+            logger.warning("%s; what was asked is read from the sessions' files", error)
+            raise _LacksError(None) from error
 
     def _lacks(self, listing: Mapping[str, Listed], connection: sqlite3.Connection) -> bool:
         """Whether sessions have to be read of which no owner will tell."""

@@ -293,7 +293,7 @@ async def test_an_empty_log_is_no_log(place: Path) -> None:
     assert listing(place) == before
 
 
-@pytest.mark.parametrize("left", ["closed", "killed"])
+@pytest.mark.parametrize("left", ["closed", "killed", "killed at its log's first sync"])
 async def test_a_directory_that_may_not_be_written(left: str) -> None:
     script = """
     async def main(directory):
@@ -314,8 +314,15 @@ async def test_a_directory_that_may_not_be_written(left: str) -> None:
         with writing(directory) as writer:
             for n in range(1, 4):
                 await do(writer, "append", "x", says(n))
-            if left == "closed":
+            if left != "killed":
+                await do(writer, "flush")
+                headers = {path: path.read_bytes()[:32] for path in directory.glob("*-wal")}
                 assert writer.end() == 0
+        if left == "killed at its log's first sync":
+            assert len(headers) == 2
+            for log, header in headers.items():
+                log.write_bytes(header)
+                Path(f"{str(log).removesuffix('-wal')}-shm").write_bytes(bytes(32768))
         for path in directory.iterdir():
             path.chmod(0o444)
         directory.chmod(0o555)
@@ -655,10 +662,24 @@ async def test_listing_and_searching_without_a_catalog(place: Path) -> None:
     async with SessionRegistry(place, read_only=True) as registry:
         assert await overview(registry) == WANTED
         assert listing(place) == before
-    (place / ".sessionactor.catalog").write_bytes(b"no catalog" * 1000)
+
+
+@pytest.mark.parametrize("damage", ["foreign", "cut off", "its log has no index"])
+async def test_listing_and_searching_with_a_catalog_that_cannot_be_read(
+    place: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalog = place / ".sessionactor.catalog"
+    if damage == "foreign":
+        catalog.write_bytes(b"no catalog" * 1000)
+    elif damage == "cut off":
+        os.truncate(catalog, catalog.stat().st_size // 2)
+    else:
+        Path(f"{catalog}-wal").write_bytes(bytes(4096))
+    before = listing(place)
     async with SessionRegistry(place, read_only=True) as registry:
-        with pytest.raises(StorageError, match="catalog"):
-            await overview(registry)
+        assert await overview(registry) == WANTED
+    assert str(catalog) in caplog.text
+    assert listing(place) == before
 
 
 async def test_listing_beside_an_owner_sees_what_it_has_flushed(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ _TABLES: Final = (
 
 # Fewer and larger segments, because half of the time of filling a catalog went into merging
 # them; merged bit by bit, never many of them at once.
-_OPTIONS: Final = (("hashsize", 8 << 20), ("automerge", 8), ("crisismerge", 64))
+_OPTIONS: Final = (("hashsize", 16 << 20), ("automerge", 16), ("crisismerge", 64))
 
 
 def image() -> bytes:

@@ -17,7 +17,7 @@ from zlib import crc32
 from sessionactor import _catalog_rows as rows
 from sessionactor._catalog_events import Wanted
 from sessionactor._catalog_words import agent_word, number_of
-from sessionactor._changes import Changes, InsertRows, StoredRow, UpdateRow
+from sessionactor._changes import Changes, StoredRow, UpdateRow
 from sessionactor._codec import UndecodableError, decode, decode_all
 from sessionactor._terms import SESSION_MARK, index_text, storable
 from sessionactor._text import MAX_CHARACTERS, TextOf
@@ -76,12 +76,13 @@ def prepare(
     sessions: dict[str, list[StoredRow]] = {}
     more: list[StoredRow] = []
     for (part, since), changes in zip(wanted, said, strict=False):
-        inserted = more if since else sessions.setdefault(part, [])
-        for _, step in changes.steps if changes is not None else ():
-            if type(step) is InsertRows:
-                inserted += step.rows
-            elif type(step) is UpdateRow:
-                more.append(step.row)
+        if changes is None:
+            continue
+        if since:
+            more += changes.inserted
+        else:
+            sessions[part] = changes.inserted
+        more += [step.row for _, step in changes.others if type(step) is UpdateRow]
     if sum(map(len, sessions.values())) < min_staged:
         return Prepared(texts_of([*more, *chain.from_iterable(sessions.values())], text_of), None)
     return Prepared(texts_of(more, text_of), _staged(sessions, text_of))
@@ -90,12 +91,10 @@ def prepare(
 def _staged(sessions: Mapping[str, Sequence[StoredRow]], text_of: TextOf) -> Stage:
     docs: list[_Doc] = []
     for slot, (part, stored) in enumerate(sessions.items()):
-        texts = texts_of(stored, text_of)
         spread = crc32(part.encode())
-        for row in stored:
+        for row, text in zip(stored, _texts([row[2] for row in stored], text_of), strict=True):
             at = rows.time(row[3])
-            number = number_of(at, spread)
-            docs.append((number, slot, row[0], agent_text(row[1]), at, texts[row[2]]))
+            docs.append((number_of(at, spread), slot, row[0], agent_text(row[1]), at, text))
     docs.sort()
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.executescript(_TABLES)
@@ -144,11 +143,7 @@ def take_in(sessions: Mapping[int, int], cursor: sqlite3.Cursor) -> bool:
 def texts_of(stored: Sequence[StoredRow], text_of: TextOf) -> dict[bytes, str]:
     """Encoded messages and their texts; what cannot be decoded has none."""
     datas = [row[2] for row in stored]
-    try:
-        messages: Sequence[Mapping[Any, Any] | None] = decode_all(datas)
-    except (UndecodableError, TypeError, BufferError):  # one is large, marked or corrupt
-        messages = [_decoded(data) for data in datas]
-    return {data: _text(message, text_of) for data, message in zip(datas, messages, strict=True)}
+    return dict(zip(datas, _texts(datas, text_of), strict=True))
 
 
 def agent_text(agent_id: Any) -> str:
@@ -156,6 +151,14 @@ def agent_text(agent_id: Any) -> str:
     if type(agent_id) is str and agent_id.isascii():
         return agent_id
     return rows.text(agent_id) or ""
+
+
+def _texts(datas: Sequence[bytes], text_of: TextOf) -> list[str]:
+    try:
+        messages: Sequence[Mapping[Any, Any] | None] = decode_all(datas)
+    except (UndecodableError, TypeError, BufferError):  # one is large, marked or corrupt
+        messages = [_decoded(data) for data in datas]
+    return [_text(message, text_of) for message in messages]
 
 
 def _decoded(data: Any) -> Mapping[Any, Any] | None:

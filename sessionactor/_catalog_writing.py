@@ -16,7 +16,6 @@ from sessionactor._catalog_events import (
     Opened,
     Renamed,
     Wanted,
-    extend,
     part_of,
 )
 from sessionactor._catalog_stage import Prepared
@@ -163,9 +162,8 @@ class Writing:
             return changes.upto
         if known is None:
             known = self._insert(info)
-        steps: list[Step] = []
-        extend(steps, (step for _, step in changes.steps))
-        self._apply(known, steps, info._replace(revision=changes.upto), stale=changes.more)
+        info = info._replace(revision=changes.upto)
+        self._apply(known, changes.at_once(), info, stale=changes.more)
         return changes.upto
 
     def drop_part(self, part: str) -> bool:
@@ -237,7 +235,7 @@ class Writing:
         children = [
             (parent, number, row[0], rows.time(row[3]))
             for row in stored
-            if (parent := rows.text(row[7])) is not None
+            if row[7] is not None and (parent := rows.text(row[7])) is not None
         ]
         if children:
             self.cursor.executemany(_CHILD, children)

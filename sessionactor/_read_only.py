@@ -217,16 +217,16 @@ class ReadOnlyStore:
 def _as_seen(changes: Changes, name: str, state: State) -> Changes:
     """Changes with the state as it is shown, and the name that the file has."""
     steps: list[tuple[int, Step]] = []
-    for revision, step in changes.steps:
+    for revision, step in changes.others:
         if isinstance(step, ChangeStatus):
             steps.append((revision, ChangeStatus(state.status, revision)))
         elif isinstance(step, ChangeName) and step.name != name:
             if revision == state.revision:  # its file has not moved yet
-                return changes._replace(steps=steps, upto=revision - 1)
+                return changes._replace(others=steps, upto=revision - 1)
             steps.append((revision, ChangeName(name, revision)))
         else:
             steps.append((revision, step))
-    return changes._replace(steps=steps)
+    return changes._replace(others=steps)
 
 
 async def open_read_only(directory: ReadOnlyDirectory, opening: Opening) -> ReadOnlyStore:

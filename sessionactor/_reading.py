@@ -16,7 +16,6 @@ from sessionactor._changes import (
     ChangeName,
     Changes,
     ChangeStatus,
-    InsertRows,
     MergeMetadata,
     RemoveRows,
     Step,
@@ -218,8 +217,7 @@ def compact(connection: sqlite3.Connection) -> tuple[int, int]:
 def read_changes(since: int, max_rows: int, connection: sqlite3.Connection) -> Changes:
     """What happened after a revision, a bounded number of rows at a time.
 
-    Of one revision it gives all or nothing. Removals stand before insertions of the same
-    revision: a row that is still there was not among those removed.
+    Of one revision it gives all or nothing.
     """
     loaded = load(connection)
     end = loaded.state.revision
@@ -231,9 +229,9 @@ def read_changes(since: int, max_rows: int, connection: sqlite3.Connection) -> C
     removals = [RemoveRows._make(row) for row in connection.execute(REMOVALS, bounds)]
     merged = connection.execute(MERGED, bounds).fetchall()
     _check_changes(removals, merged)
-    changes: list[tuple[int, Step]] = [
+    inserted = [row for row in inserted if row[11] <= upto]
+    others: list[tuple[int, Step]] = [
         *((step.revision, step) for step in removals),
-        *((row[11], InsertRows([row[:11]], [])) for row in inserted if row[11] <= upto),
         *((row[9], UpdateRow(row)) for row in updated if row[9] <= upto),
         *((revision, MergeMetadata(((key, value),), revision)) for key, value, revision in merged),
         *(
@@ -242,8 +240,15 @@ def read_changes(since: int, max_rows: int, connection: sqlite3.Connection) -> C
             if since < revision <= upto
         ),
     ]
-    changes.sort(key=lambda change: change[0])  # stable: within a revision in the order above
-    return Changes(changes, upto, upto < end, loaded.info)
+    others.sort(key=lambda step: step[0])  # stable: within a revision in the order above
+    return Changes(
+        [row[:11] for row in inserted],
+        [row[11] for row in inserted],
+        others,
+        upto,
+        upto < end,
+        loaded.info,
+    )
 
 
 def _check_changes(removals: list[RemoveRows], merged: list[tuple[object, object, int]]) -> None:

@@ -19,7 +19,7 @@ from sessionactor import _presence as presence
 from sessionactor import _schema as schema
 from sessionactor._catalog_events import Listed, Wanted
 from sessionactor._catalog_stage import NOTHING, prepare
-from sessionactor._changes import Changes, InsertRows, StoredRow, UpdateRow
+from sessionactor._changes import Changes, StoredRow, UpdateRow
 from sessionactor._directory import Directory
 from sessionactor._disk import DiskDirectory
 from sessionactor._errors import (
@@ -209,10 +209,9 @@ def _is_named(entry: str, session_id: Any, name: Any) -> bool:
 
 def _rows(changes: Changes | None) -> int:
     """How many rows were read."""
-    steps = [step for _, step in changes.steps] if changes is not None else []
-    return sum(
-        len(step.rows) if type(step) is InsertRows else type(step) is UpdateRow for step in steps
-    )
+    if changes is None:
+        return 0
+    return len(changes.inserted) + sum(type(step) is UpdateRow for _, step in changes.others)
 
 
 class MemorySource:

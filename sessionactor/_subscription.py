@@ -209,7 +209,7 @@ class Subscription(AsyncIterator[Event]):
             await self._cursor.more()
             return
         self._exists = True
-        self._changes, self._next = projection.changes(changes.steps), 0
+        self._changes, self._next = projection.changes(changes.in_order()), 0
         self._revision = changes.upto
         self._behind = changes.more
         self._joining = not changes.more

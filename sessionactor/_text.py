@@ -105,8 +105,13 @@ def text_of(message: Mapping[Any, Any]) -> str:
 
 def _without_encoded(text: str) -> str:
     # A run that long fills one of these blocks: most texts are told by looking for spaces.
-    is_plain = all(" " in text[at : at + _BLOCK] for at in range(0, len(text) - _BLOCK + 1, _BLOCK))
-    return text if is_plain and "data:" not in text else _ENCODED.sub(" ", text)
+    for at in range(0, len(text) - _BLOCK + 1, _BLOCK):
+        if " " not in text[at : at + _BLOCK]:
+            break
+    else:
+        if "data:" not in text:
+            return text
+    return _ENCODED.sub(" ", text)
 
 
 def _texts(message: Mapping[Any, Any]) -> Iterator[str]:

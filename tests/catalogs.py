@@ -213,7 +213,7 @@ class Sessions:
             changes = None
             if part in by_part:
                 changes = self._changes(by_part[part], since, max_rows)
-                max_rows -= len(changes.steps)
+                max_rows -= len(changes.inserted) + len(changes.others)
             found.append(changes)
             if max_rows <= 0:
                 break
@@ -222,24 +222,25 @@ class Sessions:
     def _changes(self, session_id: str, since: int, max_rows: int) -> Changes:
         """As a session says it: rows as they are now, and none that are gone."""
         made = self.made[session_id]
-        steps: list[tuple[int, Step]] = []
-        rows = 0
+        inserted: list[StoredRow] = []
+        inserted_at: list[int] = []
+        others: list[tuple[int, Step]] = []
         upto = since
         for revision, step in made.steps:
             if revision <= since:
                 continue
-            if rows >= max_rows and revision > upto:
-                return Changes(steps, upto, True, made.info)
+            if len(inserted) >= max_rows and revision > upto:
+                return Changes(inserted, inserted_at, others, upto, True, made.info)
             upto = revision
             if isinstance(step, InsertRows):
                 kept = [self._now(session_id, row) for row in step.rows if row[0] in made.rows]
-                rows += len(kept)
-                steps += [(revision, InsertRows([row], [])) for row in kept]
+                inserted += kept
+                inserted_at += [revision] * len(kept)
             elif not isinstance(step, UpdateRow):
-                steps.append((revision, step))
+                others.append((revision, step))
             elif step.row[0] in made.rows:
-                steps.append((revision, UpdateRow(self._now(session_id, step.row))))
-        return Changes(steps, made.info.revision, False, made.info)
+                others.append((revision, UpdateRow(self._now(session_id, step.row))))
+        return Changes(inserted, inserted_at, others, made.info.revision, False, made.info)
 
     def _now(self, session_id: str, row: StoredRow) -> StoredRow:
         return (*row[:2], self.made[session_id].rows[row[0]].data, *row[3:])

@@ -36,13 +36,18 @@ class Copy:
     async def follow(self, registry: SessionRegistry, session_id: str, since: int) -> int:
         """Ask for what happened after a revision until there is no more; in how many parts."""
         parts, more = 0, True
+        other = Copy(self.snapshot)
         while more:
             changes: Changes = await registry.ask(session_id, ReadChanges(since))
-            revisions = [revision for revision, _ in changes.steps]
+            steps = changes.in_order()
+            revisions = [revision for revision, _ in steps]
             assert revisions == sorted(revisions)
             assert all(since < revision <= changes.upto for revision in revisions)
-            for _, step in changes.steps:
+            for _, step in steps:
                 self.apply(step)
+            for step in changes.at_once():
+                other.apply(step)
+            assert other.snapshot == self.snapshot
             assert changes.upto > since or not changes.more
             since, more, parts = changes.upto, changes.more, parts + 1
         assert since == changes.info.revision

@@ -267,9 +267,10 @@ class Model:
                 answers.append(next(ids))
                 self._put(change, answers[-1])
             else:
-                answer = self._do(change)
-                answers.append(answer)
-                # These count even where they leave all as it was.
+                status = self.status
+                answers.append(self._do(change))
+                # These count even where they leave all as it was, or another one undoes them.
+                touched = touched or self.status != status
                 touched = touched or (isinstance(change, Note | Place) and bool(change.items))
                 touched = touched or (isinstance(change, Become) and change.state == "running"
                     and not self._is_running(change.turn_id))  # fmt: skip

@@ -151,7 +151,7 @@ async def test_what_happens_while_one_catches_up_comes_too(place: Path | None) -
         ]
         while more:
             changes = await registry.ask("s", ReadChanges(since))
-            for _, step in changes.steps:
+            for _, step in changes.in_order():
                 copied.apply(step)
             since, more = changes.upto, changes.more
             if rewrites:
@@ -166,12 +166,12 @@ async def test_a_revision_of_many_rows_is_told_whole(place: Path | None) -> None
         await session.extend("a", [say(n) for n in range(10 * FEW)])
         await session.append("a", say("after"))
         changes = await registry.ask("s", ReadChanges(1))
-        assert [revision for revision, _ in changes.steps].count(2) == 10 * FEW
+        assert [revision for revision, _ in changes.in_order()].count(2) == 10 * FEW
         async with session.batch() as batch:
             for db_id in range(1, 8):
                 batch.update(db_id, say("updated"))
         changes = await registry.ask("s", ReadChanges(3))
-        assert [revision for revision, _ in changes.steps] == [4] * 7
+        assert [revision for revision, _ in changes.in_order()] == [4] * 7
         assert (changes.upto, changes.more) == (4, False)
 
 
@@ -181,7 +181,7 @@ async def test_nothing_happened_after_the_present_or_later(place: Path | None) -
         await session.set_state("error")
         for since in (2, 3, 100):
             changes = await registry.ask("s", ReadChanges(since))
-            assert (changes.steps, changes.more) == ([], False)
+            assert (changes.in_order(), changes.more) == ([], False)
             assert changes.info.revision == 2
 
 
@@ -198,7 +198,7 @@ async def test_removals_are_told_as_what_they_were(place: Path | None) -> None:
             await session.extend("a", [say(n) for n in range(4)])
             await remove()
         changes = await registry.ask("s", ReadChanges(0))
-        removals = [step[:2] for _, step in changes.steps if isinstance(step, RemoveRows)]
+        removals = [step[:2] for _, step in changes.in_order() if isinstance(step, RemoveRows)]
         assert removals == [(2, None), (1, None), (1, None), (13, 13), (15, 16), (0, None)]
 
 

@@ -255,7 +255,7 @@ def replayed(path: Path, since: int, rows: dict[int, Any]) -> dict[int, Any]:
         more = True
         while more:
             changes = read_changes(since, 2, connection)
-            for _, step in changes.steps:
+            for _, step in changes.in_order():
                 if isinstance(step, InsertRows):
                     rows.update((row[0], row[2]) for row in step.rows)
                 elif isinstance(step, UpdateRow):

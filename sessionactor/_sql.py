@@ -175,7 +175,8 @@ def _store(decision: Decision, token: str, connection: Connection) -> None:
     if type(first) is InsertRows:
         statement = lone_insert(first, keyed=bool(first.keys) and _has_keyed(connection))
         if statement is not None:  # which is a transaction by itself
-            connection.execute(*statement)
+            text, values = statement
+            connection.executemany(text, (values,))  # asks for no row id: a handing over less
             return
     if steps:
         apply(decision, token, connection)

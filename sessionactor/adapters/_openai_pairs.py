@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 _Pair: TypeAlias = tuple[str, object]
 """What a call and its output have in common: the kind of tool, and the id of the call."""
+
+_ALONE: Final = frozenset({"", "message"})
+"""The kinds of most items, which belong to no others."""
 
 
 def beginning_of_whole(items: Sequence[Any], at: int, *, is_all: bool) -> int | None:
@@ -21,7 +24,10 @@ def beginning_of_whole(items: Sequence[Any], at: int, *, is_all: bool) -> int | 
         is_all: Whether nothing comes before them; otherwise `None` says that more has to be
             known.
     """
-    calls, outputs = [_call(item) for item in items], [_output(item) for item in items]
+    kinds = [_kind(item) for item in items]
+    if _ALONE.issuperset(kinds) and (at or is_all):
+        return at
+    calls, outputs = list(map(_call, kinds, items)), list(map(_output, kinds, items))
     called = {call for call in calls if call is not None}
     torn: set[_Pair] = set()
     whole: int | None = None
@@ -41,8 +47,7 @@ def beginning_of_whole(items: Sequence[Any], at: int, *, is_all: bool) -> int | 
     return (0 if whole is None else whole) if is_all else None
 
 
-def _output(item: Any) -> _Pair | None:
-    kind = _kind(item)
+def _output(kind: str, item: Any) -> _Pair | None:
     if kind == "mcp_approval_response":
         return "mcp_approval", item.get("approval_request_id")
     if not kind.endswith("_output"):
@@ -51,8 +56,7 @@ def _output(item: Any) -> _Pair | None:
     return tool, item.get("call_id", item.get("id"))
 
 
-def _call(item: Any) -> _Pair | None:
-    kind = _kind(item)
+def _call(kind: str, item: Any) -> _Pair | None:
     if kind == "mcp_approval_request":
         return "mcp_approval", item.get("id")
     if kind == "program" or kind.endswith("_call"):
@@ -61,5 +65,5 @@ def _call(item: Any) -> _Pair | None:
 
 
 def _kind(item: Any) -> str:
-    kind = item.get("type") if isinstance(item, Mapping) else None
+    kind = item.get("type") if isinstance(item, dict | Mapping) else None
     return kind if isinstance(kind, str) else ""

@@ -99,6 +99,17 @@ class Graph(Threads, LangGraph):
     name = "AsyncSqliteSaver"
 
 
+class GraphInMemory(Threads):
+    """LangGraph's saver without a file: what is left is the framework's own work."""
+
+    name = "InMemorySaver, which has no file"
+
+    async def open(self) -> None:
+        from langgraph.checkpoint.memory import InMemorySaver
+
+        self.saver = InMemorySaver()
+
+
 class ActorGraph(Threads, OnSessions):
     """`ActorSaver`."""
 
@@ -138,6 +149,17 @@ class AdkOnDatabase(Adk):
 
     name = AdkDatabase.name
     open = AdkDatabase.open
+
+
+class AdkInMemory(Adk):
+    """ADK's service without a file: what is left is the framework's own work."""
+
+    name = "InMemorySessionService, which has no file"
+
+    async def open(self) -> None:
+        from google.adk.sessions import InMemorySessionService
+
+        self.service = InMemorySessionService()
 
 
 class ActorAdk(Adk):

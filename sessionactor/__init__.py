@@ -2,7 +2,7 @@
 
 How a request travels, each layer importing only what stands above it:
 
-    errors, times, records, events, changes,
+    errors, times, records, events, changes, history,
     requests, words, names                                leaves
     nesting, codec, digest, schema, paging, rows, draft,
     operations, deciding, projection, text, terms,

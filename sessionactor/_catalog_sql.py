@@ -12,7 +12,7 @@ from sessionactor._catalog_docs import purge
 from sessionactor._catalog_events import Event, Listed, Wanted, part_of, runs
 from sessionactor._catalog_stage import NOTHING, Prepared, on
 from sessionactor._catalog_writing import Writing
-from sessionactor._changes import Changes
+from sessionactor._history import Changes
 from sessionactor._text import TextOf
 
 _REVISIONS: Final = (

@@ -17,8 +17,9 @@ from zlib import crc32
 from sessionactor import _catalog_rows as rows
 from sessionactor._catalog_events import Wanted
 from sessionactor._catalog_words import agent_word, number_of
-from sessionactor._changes import Changes, StoredRow, UpdateRow
+from sessionactor._changes import StoredRow, UpdateRow
 from sessionactor._codec import UndecodableError, decode, decode_all
+from sessionactor._history import Changes
 from sessionactor._terms import SESSION_MARK, index_text, storable
 from sessionactor._text import MAX_CHARACTERS, TextOf
 

@@ -20,7 +20,6 @@ from sessionactor._catalog_events import (
 )
 from sessionactor._catalog_stage import Prepared
 from sessionactor._changes import (
-    Changes,
     FinishRestoring,
     InsertRows,
     MergeMetadata,
@@ -30,6 +29,7 @@ from sessionactor._changes import (
     StoredRow,
     UpdateRow,
 )
+from sessionactor._history import Changes
 from sessionactor._requests import MAX_ID
 from sessionactor._text import TextOf
 

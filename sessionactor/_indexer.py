@@ -19,9 +19,10 @@ from sessionactor import _catalog_sql as sql
 from sessionactor._catalog_events import Listed, Wanted
 from sessionactor._catalog_file import LostError, Place
 from sessionactor._catalog_stage import Prepared
-from sessionactor._changes import Changes, StoredRow
+from sessionactor._changes import StoredRow
 from sessionactor._errors import StorageError
 from sessionactor._feed import Feed
+from sessionactor._history import Changes
 from sessionactor._records import Page
 from sessionactor._requests import OnCorrupt
 from sessionactor._text import TextOf

@@ -218,9 +218,10 @@ def not_a_session(kind: presence.Kind, path: Path, session_id: str) -> SessionEr
 
 
 def _prepare(opening: Opening, connection: sqlite3.Connection) -> loading.Loaded:
-    level = "FULL" if opening.durability == "full" else "NORMAL"
-    connection.execute(f"PRAGMA synchronous = {level}")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {schema.WAL_PAGES}")
+    is_full = opening.durability == "full"
+    connection.execute(f"PRAGMA synchronous = {'FULL' if is_full else 'NORMAL'}")
+    pages = schema.SHORT_WAL_PAGES if is_full else schema.WAL_PAGES
+    connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
     if not opening.create:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > schema.VERSION and opening.path is not None:

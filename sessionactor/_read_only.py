@@ -16,12 +16,13 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 from sessionactor import _loading as loading
 from sessionactor import _looking as looking
 from sessionactor import _names as names
-from sessionactor._changes import ChangeName, Changes, ChangeStatus, State, Step, StoredInfo
+from sessionactor._changes import ChangeName, ChangeStatus, State, Step, StoredInfo
 from sessionactor._content import Content
 from sessionactor._deciding import Decision
 from sessionactor._directory import Followed
 from sessionactor._disk import DiskDirectory
 from sessionactor._errors import ReadOnlyError, SessionError, SessionNotFoundError
+from sessionactor._history import Changes
 from sessionactor._loading import Loaded
 from sessionactor._looking import Stamps
 from sessionactor._opening import Identity, Opening

@@ -14,7 +14,6 @@ from sessionactor import _paging as paging
 from sessionactor._changes import (
     ChangeContext,
     ChangeName,
-    Changes,
     ChangeStatus,
     MergeMetadata,
     RemoveRows,
@@ -23,6 +22,7 @@ from sessionactor._changes import (
     StoredRow,
     UpdateRow,
 )
+from sessionactor._history import Changes
 from sessionactor._inserting import COLUMNS
 from sessionactor._loading import Loaded, load
 from sessionactor._paging import Bounds, Checkpoint

@@ -17,6 +17,9 @@ APPLICATION_ID: Final = 0x53416374  # "SAct"
 PAGE_BYTES: Final = 2048
 WAL_PAGES: Final = (1 << 20) // PAGE_BYTES
 """A megabyte of log: the size at which SQLite moves it into the file."""
+SHORT_WAL_PAGES: Final = WAL_PAGES // 8
+"""The same as long as little is written at once: to sync a log while it grows takes half as long
+again as to write over what was moved."""
 WAL_MARK_AT: Final = 18
 WAL_MARK: Final = b"\x02\x02"
 """What the header of a database in WAL mode has there, by the file format."""

@@ -19,7 +19,7 @@ from sessionactor import _presence as presence
 from sessionactor import _schema as schema
 from sessionactor._catalog_events import Listed, Wanted
 from sessionactor._catalog_stage import NOTHING, prepare
-from sessionactor._changes import Changes, StoredRow, UpdateRow
+from sessionactor._changes import StoredRow, UpdateRow
 from sessionactor._directory import Directory
 from sessionactor._disk import DiskDirectory
 from sessionactor._errors import (
@@ -29,6 +29,7 @@ from sessionactor._errors import (
     SessionNotFoundError,
     StorageError,
 )
+from sessionactor._history import Changes
 from sessionactor._indexer import Said
 from sessionactor._loading import DAMAGE
 from sessionactor._reading import read_changes, read_chapter, read_some

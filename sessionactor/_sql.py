@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from sessionactor import _presence as presence
+from sessionactor import _schema as schema
 from sessionactor._changes import (
     BeginTurn,
     ChangeContext,
@@ -29,7 +30,7 @@ from sessionactor._changes import (
 )
 from sessionactor._deciding import Decision, decide
 from sessionactor._errors import SessionError
-from sessionactor._inserting import COLUMNS, KEYED, inserts, lone_insert
+from sessionactor._inserting import AT_ONCE, COLUMNS, KEYED, inserts, lone_insert
 from sessionactor._requests import MAX_ID, Write
 
 INSERT_KEY: Final = "INSERT INTO keys (key, message_id, digest) VALUES (?, ?, ?)"
@@ -100,6 +101,8 @@ class Connection(sqlite3.Connection):
     """The session's file that it has open, as `presence` knows it."""
     stored_keys = 0
     """How often keys were stored."""
+    has_short_log = True
+    """Whether never much was written at once."""
 
     def execute(self, sql: str, parameters: Any = (), /) -> Any:
         """Execute a statement, or with `CALL` the procedure given as the parameter."""
@@ -178,6 +181,9 @@ def _store(decision: Decision, token: str, connection: Connection) -> None:
             text, values = statement
             connection.executemany(text, (values,))  # asks for no row id: a handing over less
             return
+        if connection.has_short_log and len(first.rows) > AT_ONCE[0]:
+            connection.execute(f"PRAGMA wal_autocheckpoint = {schema.WAL_PAGES}")
+            connection.has_short_log = False
     if steps:
         apply(decision, token, connection)
 

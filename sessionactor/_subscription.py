@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Any, Final
 
 from sessionactor import _projection as projection
-from sessionactor._changes import Changes
 from sessionactor._errors import InvalidValueError, RegistryClosedError, SessionNotFoundError
 from sessionactor._events import Deleted, Event, Lagged
+from sessionactor._history import Changes
 from sessionactor._hub import Cursor, Entry
 from sessionactor._projection import Change
 from sessionactor._requests import Read, ReadChanges, ReadRevision

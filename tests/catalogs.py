@@ -19,7 +19,6 @@ from sessionactor._catalog_stage import prepare
 from sessionactor._changes import (
     ChangeContext,
     ChangeName,
-    Changes,
     ChangeStatus,
     InsertRows,
     MergeMetadata,
@@ -32,6 +31,7 @@ from sessionactor._changes import (
 )
 from sessionactor._codec import encode
 from sessionactor._feed import Feed
+from sessionactor._history import Changes
 from sessionactor._indexer import Said
 from sessionactor._text import TextOf, text_of
 

@@ -12,7 +12,6 @@ from sessionactor import _rows as rows
 from sessionactor._changes import (
     ChangeContext,
     ChangeName,
-    Changes,
     ChangeStatus,
     InsertRows,
     MergeMetadata,
@@ -20,6 +19,7 @@ from sessionactor._changes import (
     Step,
     UpdateRow,
 )
+from sessionactor._history import Changes
 from sessionactor._requests import ReadChanges
 
 

@@ -15,8 +15,10 @@ from benchmarks.adapted import (
     ActorGraph,
     ActorOpenAI,
     Adk,
+    AdkInMemory,
     AdkOnDatabase,
     Graph,
+    GraphInMemory,
     Threads,
 )
 from benchmarks.candidates import Candidate, Conversation
@@ -47,11 +49,18 @@ class Framework:
     """Of the first of theirs."""
     note: str = ""
     """On what reading the conversation costs."""
+    without_file: Sequence[type[Candidate]] = ()
+    """Its store that shows what the framework's own work costs."""
 
     @property
     def candidates(self) -> Sequence[type[Candidate]]:
-        """All of them, ours first."""
+        """All that keep files, ours first."""
         return [self.ours, *self.theirs]
+
+    @property
+    def writers(self) -> Sequence[type[Candidate]]:
+        """All that can be written to, ours first."""
+        return [*self.candidates, *self.without_file]
 
 
 FRAMEWORKS: Final = (
@@ -67,6 +76,7 @@ FRAMEWORKS: Final = (
         OF_SIZE,
         " A checkpoint has all messages: to make the framework's objects of them is nine tenths"
         " of the time, and the framework's own work on either side.",
+        [GraphInMemory],
     ),
     Framework(
         "ADK",
@@ -74,6 +84,7 @@ FRAMEWORKS: Final = (
         [Adk, AdkOnDatabase],
         "events",
         lambda settings: settings.history,
+        without_file=[AdkInMemory],
     ),
 )
 
@@ -114,7 +125,7 @@ async def _one_caller(framework: Framework, settings: Settings) -> Section:
     return await compare(
         f"{framework.name}: {appends:,} {framework.what}, one caller",
         "appends/s",
-        {candidate.name: appending(candidate) for candidate in framework.candidates},
+        {candidate.name: appending(candidate) for candidate in framework.writers},
         rounds=settings.rounds,
         ours=framework.ours.name,
         targets=[Target(theirs.name, at_least=1) for theirs in framework.theirs],
@@ -151,7 +162,7 @@ async def _many_sessions(framework: Framework, settings: Settings) -> list[Secti
         return await compare(
             f"{framework.name}: {title}, {EACH} {framework.what} each",
             "appends/s",
-            {candidate.name: talking(candidate, new=new) for candidate in framework.candidates},
+            {candidate.name: talking(candidate, new=new) for candidate in framework.writers},
             rounds=settings.rounds,
             ours=framework.ours.name,
             targets=[Target(theirs.name, at_least=1) for theirs in framework.theirs],

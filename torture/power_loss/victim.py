@@ -262,7 +262,8 @@ def main() -> None:
     chance = Random(f"{options.seed}:{options.number}")
     life = life_of(options.number, options.mutation)
     # A log that is moved into its file often: what a long life would do, in a short one.
-    schema.WAL_PAGES = chance.choice([schema.WAL_PAGES, 8, 30])  # type: ignore[misc]
+    pages = chance.choice([schema.WAL_PAGES, 8, 30])
+    schema.WAL_PAGES = schema.SHORT_WAL_PAGES = pages  # type: ignore[misc]
     with planted(options.mutation):
         asyncio.run(Victim(options.root, marks, life, chance).run(options.left))
 

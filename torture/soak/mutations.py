@@ -96,7 +96,7 @@ def keep_locks() -> Iterator[None]:
 @contextmanager
 def never_empty_logs() -> Iterator[None]:
     """A session's log is moved into its file when it goes out of use, and no sooner."""
-    with patch.object(schema, "WAL_PAGES", 0):
+    with patch.object(schema, "WAL_PAGES", 0), patch.object(schema, "SHORT_WAL_PAGES", 0):
         yield
 
 

@@ -190,8 +190,10 @@ class Model:
             raise RefusedError(StaleHeadError, self.head)
         if revision is not None and revision != self.revision:
             raise RefusedError(StaleRevisionError, self.revision)
+        used = self.used
         for db_id, put in zip(ids, puts, strict=True):
-            if db_id > self.used and put.keep_from is not None and not 1 <= put.keep_from <= db_id:
+            is_new, used = db_id > used, max(used, db_id)
+            if is_new and put.keep_from is not None and not 1 <= put.keep_from <= db_id:
                 raise RefusedError(InvalidValueError)
         before = copy.deepcopy(vars(self))
         try:

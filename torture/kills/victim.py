@@ -11,9 +11,15 @@ import signal
 import traceback
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from sessionactor import Session, SessionOwnedError, SessionRegistry, StorageError
+from sessionactor import (
+    Session,
+    SessionBusyError,
+    SessionOwnedError,
+    SessionRegistry,
+    StorageError,
+)
 from sessionactor._store import open_store
 from sessionactor.interchange import export_session, import_session
 from sessionactor.testing import faulty_store
@@ -22,6 +28,8 @@ from torture.kills.ledger import REFUSED, Journal
 from torture.kills.points import Fate, FatefulFaults, install
 from torture.kills.story import AGENT, IMPORTED, LOGGERS, MANY, Log, Story, message, state_of
 from torture.mutations import planted
+
+_PAUSE_S: Final = 0.02
 
 
 class Victim:
@@ -184,7 +192,12 @@ class Victim:
 
     async def _rename(self, session: Session, _: str) -> None:
         self._thing(session.session_id, "renaming", [], f"old {session.session_id}")
-        await session.rename(f"old {session.session_id}")
+        while True:
+            try:
+                await session.rename(f"old {session.session_id}")
+                break
+            except SessionBusyError:  # the other process's catalog reads it, and may be stopped
+                await asyncio.sleep(_PAUSE_S)
         self._thing(session.session_id, "renamed")
 
     async def _wear(self, session: Session, _: str) -> None:

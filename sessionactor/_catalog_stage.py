@@ -17,7 +17,7 @@ from zlib import crc32
 from sessionactor import _catalog_rows as rows
 from sessionactor._catalog_events import Wanted
 from sessionactor._catalog_words import agent_word, number_of
-from sessionactor._changes import StoredRow, UpdateRow
+from sessionactor._changes import StoredRow
 from sessionactor._codec import UndecodableError, decode, decode_all
 from sessionactor._history import Changes
 from sessionactor._terms import SESSION_MARK, index_text, storable
@@ -83,7 +83,7 @@ def prepare(
             more += changes.inserted
         else:
             sessions[part] = changes.inserted
-        more += [step.row for _, step in changes.others if type(step) is UpdateRow]
+        more += changes.updated
     if sum(map(len, sessions.values())) < min_staged:
         return Prepared(texts_of([*more, *chain.from_iterable(sessions.values())], text_of), None)
     return Prepared(texts_of(more, text_of), _staged(sessions, text_of))

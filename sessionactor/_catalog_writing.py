@@ -235,7 +235,7 @@ class Writing:
         children = [
             (parent, number, row[0], rows.time(row[3]))
             for row in stored
-            if row[7] is not None and (parent := rows.text(row[7])) is not None
+            if (parent := rows.text(row[7])) is not None
         ]
         if children:
             self.cursor.executemany(_CHILD, children)

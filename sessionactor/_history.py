@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sessionactor._changes import InsertRows, RemoveRows, Step, StoredInfo, StoredRow
+from sessionactor._changes import InsertRows, RemoveRows, Step, StoredInfo, StoredRow, UpdateRow
 
 
 class Changes(NamedTuple):
@@ -23,6 +23,11 @@ class Changes(NamedTuple):
     """Whether more happened after `upto`."""
     info: StoredInfo
     """As it is now."""
+
+    @property
+    def updated(self) -> list[StoredRow]:
+        """Rows that got another message, as they are now."""
+        return [step.row for _, step in self.others if type(step) is UpdateRow]
 
     def in_order(self) -> list[tuple[int, Step]]:
         """All steps with their revisions, each row by itself.

@@ -110,7 +110,7 @@ class Indexer:
         self._has_dead = False
         self._ahead: asyncio.Task[_Slice | None] | None = None
         self._cancelled: set[asyncio.Task[_Slice | None]] = set()
-        self._slice_rows = place.slice_rows // _FIRST_SLICE
+        self._last_rows = 0  # that the slice before might have
         self._progress: Progress | None = None
         self._total = 0
         self._losses = 0
@@ -298,12 +298,13 @@ class Indexer:
     async def _read(self) -> _Slice | None:
         parts = self._feed.read(_READ_SESSIONS)
         if not parts:
-            self._slice_rows = self._place.slice_rows // _FIRST_SLICE
+            self._last_rows = 0
             return None
         known = await self._place.read(partial(sql.revisions, parts))
         wanted = [Wanted(part, known.get(part, 0)) for part in parts]
-        said = await self._source.changes(wanted, self._slice_rows, self._text_of)
-        self._slice_rows = min(2 * self._slice_rows, self._place.slice_rows)
+        most = self._place.slice_rows
+        self._last_rows = min(2 * self._last_rows, most) or most // _FIRST_SLICE
+        said = await self._source.changes(wanted, self._last_rows, self._text_of)
         self._feed.read_again(parts[len(said.changes) :])
         return _Slice(wanted[: len(said.changes)], said)
 

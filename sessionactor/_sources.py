@@ -19,7 +19,7 @@ from sessionactor import _presence as presence
 from sessionactor import _schema as schema
 from sessionactor._catalog_events import Listed, Wanted
 from sessionactor._catalog_stage import NOTHING, prepare
-from sessionactor._changes import StoredRow, UpdateRow
+from sessionactor._changes import StoredRow
 from sessionactor._directory import Directory
 from sessionactor._disk import DiskDirectory
 from sessionactor._errors import (
@@ -210,9 +210,7 @@ def _is_named(entry: str, session_id: Any, name: Any) -> bool:
 
 def _rows(changes: Changes | None) -> int:
     """How many rows were read."""
-    if changes is None:
-        return 0
-    return len(changes.inserted) + sum(type(step) is UpdateRow for _, step in changes.others)
+    return 0 if changes is None else len(changes.inserted) + len(changes.updated)
 
 
 class MemorySource:

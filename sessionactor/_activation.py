@@ -282,6 +282,7 @@ class Activation:
                 await self._open(file, create=False)
             except SessionNotFoundError:
                 directory.vanished(file)  # removed or renamed by other hands
+                creating = False
             else:
                 return file
         return None
@@ -302,10 +303,8 @@ class Activation:
                     self._store = await around.open_store(opening)
             else:
                 self._store = await around.open_store(opening)
-        except SessionError:
-            raise
         except BaseException as error:
-            if is_ending(error):
+            if isinstance(error, SessionError) or is_ending(error):
                 raise
             raise self._not_carried_out(error, file.path) from error
         finally:

@@ -100,9 +100,9 @@ class DiskDirectory:
     ) -> SessionFile | None:
         part = names.id_part(session_id)
         for _ in range(3):  # others may be moving it
-            self._drop_if_missing(self._entries.get(part))
+            moved = self._drop_if_missing(self._entries.get(part))
             if part not in self._entries:
-                if not self._is_outdated(creating=creating):
+                if not moved and not self._is_outdated(creating=creating):
                     break
                 await self._rescan()
             entry = self._entries.get(part)

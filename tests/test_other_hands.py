@@ -26,7 +26,9 @@ from sessionactor import (
     StorageError,
 )
 from sessionactor._disk import DiskDirectory
+from sessionactor._opening import Opening
 from sessionactor._scan import scan
+from sessionactor._store import Store, open_store
 from sessionactor.checkup import check
 
 HELLO = {"role": "user", "content": "hello"}
@@ -210,6 +212,33 @@ async def test_a_file_whose_name_was_changed_is_the_session_under_its_new_name(
         assert (await registry.find_by_id("a")).path == tmp_path / "a_new.db"
         with pytest.raises(SessionExistsError):
             await registry.start("a", name="old")
+    assert entries(tmp_path) == ["a_new.db"]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "when it is opened"])
+async def test_a_file_whose_name_was_changed_is_never_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    old, new = tmp_path / "a_old.db", tmp_path / "a_new.db"
+    renaming = False
+
+    async def rename_and_open(opening: Opening) -> Store:
+        if renaming and old.exists():
+            old.rename(new)
+        return await open_store(opening)
+
+    def scan_long(*args: Any) -> Any:  # after that no other one soon
+        return scan(*args)._replace(took_s=0.04)
+
+    monkeypatch.setattr("sessionactor._disk.scan", scan_long)
+    async with SessionRegistry(tmp_path, open_store=rename_and_open) as registry:
+        await (await registry.start("a", name="old")).append("one", say(1))
+        await registry.stop("a")
+        if late:
+            renaming = True
+        else:
+            old.rename(new)
+        assert await contents(await registry.start("a")) == [1]
     assert entries(tmp_path) == ["a_new.db"]
 
 

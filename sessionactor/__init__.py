@@ -10,7 +10,7 @@ How a request travels, each layer importing only what stands above it:
     catalog_words, catalog_schema                                     pure
     syncing, threads, presence, files, ownership, inserting, sql, loading,
     reading, dumping, newest, takeover, copying, opening, content,
-    store, directory, scan, inspecting, disk, looking,
+    store, directory, scan, inspecting, index, disk, looking,
     read_only, settings, catalog_stage, catalog_docs,
     catalog_writing, catalog_sql, catalog_queries,
     catalog_file, feed, indexer, sources, catalog,

@@ -12,7 +12,6 @@ import fnmatch
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
@@ -22,7 +21,13 @@ from sessionactor import _files as files
 from sessionactor import _names as names
 from sessionactor._catalog_events import Listed
 from sessionactor._directory import Followed, matching
-from sessionactor._errors import SessionError, SessionExistsError, StorageError
+from sessionactor._errors import (
+    RegistryClosedError,
+    SessionError,
+    SessionExistsError,
+    StorageError,
+)
+from sessionactor._index import Index
 from sessionactor._inspecting import Checked, look_at
 from sessionactor._opening import Durability, Identity, Opening, newer_version, read_identity
 from sessionactor._ownership import Ownership
@@ -47,15 +52,11 @@ class DiskDirectory:
     def __init__(self, path: Path, executor: Executor) -> None:
         self._path = path
         self._executor = executor
-        self._entries: dict[str, str] = {}
-        self._verified: set[str] = set()  # entries that are sessions for certain
-        self._identities: dict[str, Identity] = {}  # of the entries that cut them short
-        self._name_parts: Counter[str] = Counter()
-        self._reserved: set[str] = set()  # names given to sessions that are not created yet
-        self._changed_meanwhile: dict[str, tuple[str | None, str | None]] = {}  # during a scan
+        self._index = Index()
         self._scanning: asyncio.Task[None] | None = None
         self._listing: asyncio.Future[Scan] | None = None
         self._listed: Scan | None = None  # what the catalog has seen
+        self._closed = False
 
     async def open(self) -> None:
         files.check_path(self._path / names.file_name("x", "x"))
@@ -63,7 +64,8 @@ class DiskDirectory:
             self._ownership = await self.run(self._get_ready)
             try:
                 await self.run(self._ownership.remove_drafts)
-                self._take(await self.run(self._read))
+                self._scan = await self.run(self._read)
+                self._index.take(self._scan.entries, {})
             except BaseException:
                 self._ownership.close()
                 raise
@@ -75,6 +77,7 @@ class DiskDirectory:
         return Ownership(self._path)
 
     async def aclose(self) -> None:
+        self._closed = True  # those who wait are told
         if self._scanning is not None:
             self._scanning.cancel()
         if self._listing is not None:
@@ -88,29 +91,27 @@ class DiskDirectory:
         self._ownership.release(session_id)
 
     def known(self, session_id: str) -> SessionFile | None:
-        entry = self._entries.get(names.id_part(session_id))
+        entry = self.entry(names.id_part(session_id))
         if entry is None:
             return None
-        identity = self._identities.get(entry)
-        name = identity.name if identity else names.parse_name(entry)
-        return SessionFile(self._path / entry, session_id, name)
+        return SessionFile(self._path / entry, session_id, self._index.identity(entry).name)
 
     async def find(
         self, session_id: str, *, creating: bool = False, look: bool = True
     ) -> SessionFile | None:
-        part = names.id_part(session_id)
+        part, moved = names.id_part(session_id), False
         for _ in range(3):  # others may be moving it
-            moved = self._drop_if_missing(self._entries.get(part))
-            if part not in self._entries:
-                if not moved and not self._is_outdated(creating=creating):
+            moved |= self._drop_if_missing(self.entry(part))
+            if self.entry(part) is None:
+                if not self._is_outdated(creating=creating and not moved):
                     break
                 await self._rescan()
-            entry = self._entries.get(part)
-            if entry is not None and entry not in self._verified and (look or names.is_cut(entry)):
+            entry = self.entry(part)
+            if entry is not None and (look or names.is_cut(entry)):
                 checked = await self._check([entry])
                 if checked.newer:
                     raise newer_version(self._path / entry, session_id)
-            if part in self._entries:
+            if self.entry(part) is not None:
                 break
             # Whoever was moving it meanwhile still holds it, or has told of it since.
             creating = self.holder(part) in (None, os.getpid())
@@ -131,11 +132,11 @@ class DiskDirectory:
         """The entries that are meant, looked at, and those of which only their files tell."""
         if self._is_outdated():
             await self._rescan()
-        every = list(self._entries.values())
+        every = list(self._index.entries.values())
         found = await self.run(
             lambda: [entry for entry in every if names.is_cut(entry) or is_meant(entry)]
         )
-        await self._check([entry for entry in found if entry not in self._verified])
+        await self._check(found)
         return found
 
     async def named(self, name: str) -> list[SessionFile]:
@@ -144,12 +145,12 @@ class DiskDirectory:
         ending = f"_{names.name_part(name)}{names.SUFFIX}"
         found = [
             entry
-            for part, entry in self._entries.items()
+            for part, entry in self._index.entries.items()
             if names.is_cut(entry)  # what its file says decides
             or (entry.endswith(ending) and len(entry) == len(part) + len(ending))
         ]
         found = [entry for entry in found if not self._drop_if_missing(entry)]
-        await self._check([entry for entry in found if entry not in self._verified])
+        await self._check(found)
         return [file for file in self._matching("*", found) if file.name == name]
 
     def opening(self, file: SessionFile, durability: Durability, *, create: bool) -> Opening:
@@ -161,11 +162,7 @@ class DiskDirectory:
         return SessionFile(path, session_id, name)
 
     def unused_name(self) -> str:
-        for name in names.new_names():
-            if name not in self._reserved and not self._name_parts[name]:
-                break
-        self._reserved.add(name)
-        return name
+        return self._index.unused_name()
 
     @contextlib.contextmanager
     def creating(self, file: SessionFile) -> Iterator[None]:
@@ -173,9 +170,9 @@ class DiskDirectory:
             try:
                 yield
             except BaseException:
-                self._place(file)  # perhaps; it is looked at before it is relied on
+                self._index.place(file.session_id, file.name, certain=False)
                 raise
-        self._verified.add(self._place(file))
+        self._index.place(file.session_id, file.name)
 
     async def listing(self) -> dict[str, Listed]:
         """All that look like sessions, by id part, as of a scan after the one before."""
@@ -192,7 +189,7 @@ class DiskDirectory:
 
     def entry(self, part: str) -> str | None:
         """The file name of an id part, as far as the index knows."""
-        return self._entries.get(part)
+        return self._index.entries.get(part)
 
     @property
     def path(self) -> Path:
@@ -212,18 +209,10 @@ class DiskDirectory:
         """Surround what opens or replaces the catalog's file; blocks."""
         return self._ownership.replacing_catalog()
 
-    def _place(self, file: SessionFile) -> str:
-        entry = names.file_name(file.session_id, file.name)
-        self._put(names.id_part(file.session_id), entry)
-        self._reserved.discard(file.name)
-        if names.is_cut(entry):
-            self._identities[entry] = Identity(file.session_id, file.name)
-        return entry
-
     def vanished(self, file: SessionFile) -> None:
         part = names.id_part(file.session_id)
-        if file.path is not None and self._entries.get(part) == file.path.name:
-            self._put(part, None)
+        if file.path is not None and self.entry(part) == file.path.name:
+            self._index.put(part, None)
 
     async def remove(self, session_id: str) -> bool:
         file = await self.find(session_id)
@@ -231,7 +220,7 @@ class DiskDirectory:
             return False
         with self._ownership.changing():
             removed = await self.run(files.remove, file.path)
-        self._put(names.id_part(session_id), None)
+        self._index.put(names.id_part(session_id), None)
         return removed
 
     async def rename(self, session_id: str, name: str) -> None:
@@ -247,7 +236,7 @@ class DiskDirectory:
                     f"session {session_id!r} cannot be renamed to {name!r}: {error}",
                     session_id=session_id,
                 ) from error
-        self._verified.add(self._place(new))
+        self._index.place(session_id, name)
 
     async def watch(self, followed: Followed) -> None:
         return None
@@ -256,23 +245,12 @@ class DiskDirectory:
         """Take an entry out of the index whose file went by other hands."""
         if entry is None or os.path.lexists(self._path / entry):
             return False
-        self._put(names.part_of(entry), None)
+        self._index.put(names.part_of(entry), None)
         return True
-
-    def _put(self, part: str, entry: str | None) -> None:
-        if self._scanning is not None:
-            self._changed_meanwhile[part] = self._entries.get(part), entry
-        removed = self._entries.pop(part, None)
-        if removed is not None:
-            self._verified.discard(removed)
-            self._identities.pop(removed, None)
-            self._name_parts[names.name_part_of(removed)] -= 1
-        if entry is not None:
-            self._entries[part] = entry
-            self._name_parts[names.name_part_of(entry)] += 1
 
     def _is_outdated(self, *, creating: bool = False) -> bool:
         """Whether the index may lack a file that somebody else put here."""
+        self._check_open()
         foreign_changes = self._ownership.foreign_changes()
         return self._scan.is_outdated(self._path, foreign_changes, creating=creating)
 
@@ -280,53 +258,38 @@ class DiskDirectory:
         """Wait for a scan that begins after this call, shared with all who wait."""
         asked_s = time.monotonic()
         while self._scan.began_s < asked_s:
-            if self._scanning is None:
+            self._check_open()
+            if self._scanning is None or self._scanning.done():
                 self._scanning = asyncio.create_task(self._scan_again())
-            await asyncio.shield(self._scanning)
+            scanning = self._scanning
+            await asyncio.wait([scanning])
+            if not scanning.cancelled():  # as it is when the registry closes
+                scanning.result()
 
     async def _scan_again(self) -> None:
         try:
             await asyncio.sleep(max(0.0, self._scan.pause_s()))
-            self._changed_meanwhile = {}
-            self._listing = self._begin(self._read)
-            found = await self._listing
-            for part, (gone, entry) in self._changed_meanwhile.items():
-                if found.entries.get(part) == gone:  # or others gave it another name
-                    found.entries.pop(part, None)
-                if entry is not None:
-                    found.entries[part] = entry
-            self._take(found)
+            with self._index.noting() as noted:
+                self._listing = self._begin(self._read)
+                found = await self._listing
+            self._index.take(found.entries, noted)
+            self._scan = found
         except OSError as error:
             raise self._failed(error) from error
-        finally:
-            self._scanning = None
-
-    def _take(self, found: Scan) -> None:
-        self._scan = found
-        self._entries = found.entries
-        self._name_parts = Counter(map(names.name_part_of, found.entries.values()))
-        present = set(found.entries.values())
-        self._verified &= present
-        self._identities = {
-            entry: identity for entry, identity in self._identities.items() if entry in present
-        }
 
     def _read(self) -> Scan:
-        return scan(self._path, self._entries, self._ownership.foreign_changes())
+        return scan(self._path, self._index.entries, self._ownership.foreign_changes())
 
     async def _check(self, entries: list[str]) -> Checked:
         """Look at the files of entries that nobody looked at yet, and drop what is foreign."""
+        entries = self._index.unverified(entries)
         if not entries:
             return Checked([], [], [], {})
         try:
             checked = await self.run(look_at, self._path, entries, self._read_identity)
         except OSError as error:
             raise self._failed(error) from error
-        self._verified.update(checked.sessions)
-        self._identities.update(checked.identities)
-        for entry in checked.gone:
-            if self._entries.get(names.part_of(entry)) == entry:
-                self._put(names.part_of(entry), None)
+        self._index.looked_at(checked)
         return checked
 
     def _read_identity(self, path: Path) -> Identity:
@@ -335,12 +298,14 @@ class DiskDirectory:
     def _matching(self, pattern: str, entries: list[str]) -> list[SessionFile]:
         found = []
         for entry in entries:
-            if entry in self._verified:
-                session_id, name = self._identities.get(entry) or Identity(
-                    names.parse_id(entry), names.parse_name(entry)
-                )
+            if self._index.is_verified(entry):
+                session_id, name = self._index.identity(entry)
                 found.append(SessionFile(self._path / entry, session_id, name))
         return matching(found, pattern)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RegistryClosedError(f"the registry of {self._path} was closed")
 
     def _failed(self, error: OSError) -> OSError:
         if isinstance(error, SessionError):
@@ -354,6 +319,7 @@ class DiskDirectory:
         return await self._begin(function, *args)
 
     def _begin(self, function: Callable[..., _T], *args: object) -> asyncio.Future[_T]:
+        self._check_open()
         try:
             return asyncio.wrap_future(submit(self._executor, function, *args))
         except OSError as error:

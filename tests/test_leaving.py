@@ -11,6 +11,7 @@ import pytest
 from waiting import eventually
 
 from sessionactor import RegistryClosedError, Session, SessionError, SessionRegistry
+from sessionactor._scan import scan
 
 HELLO = {"role": "user", "content": "hello"}
 
@@ -230,6 +231,32 @@ async def test_however_a_registry_is_left_everyone_who_waits_is_answered(
     async with SessionRegistry(tmp_path) as registry:
         kept = [len(await registry.session(name).messages()) for name in "abc"]
     assert sum(kept) == len(stored)
+
+
+async def test_who_waits_for_a_listing_is_told_that_the_registry_was_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scan_for_a_minute(*args: Any) -> Any:
+        return scan(*args)._replace(took_s=60)
+
+    monkeypatch.setattr("sessionactor._disk.scan", scan_for_a_minute)
+    descriptors = len(os.listdir("/dev/fd"))
+    async with SessionRegistry(tmp_path) as registry:
+        (tmp_path / "by_other_hands.db").touch()
+        calls = [
+            asyncio.create_task(call)
+            for call in (
+                registry.find("*"),
+                registry.find_by_name("n"),
+                registry.find_by_prefix("a"),
+                registry.find_by_id("a"),
+                registry.exists("a"),
+            )
+        ]
+        await asyncio.sleep(0)  # let them ask
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [RegistryClosedError] * len(calls)
+    assert len(os.listdir("/dev/fd")) == descriptors
 
 
 async def test_leaving_while_sessions_are_being_opened_answers_their_callers(

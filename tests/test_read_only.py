@@ -424,6 +424,7 @@ async def test_a_listing_that_misses_a_file_which_is_moved(
         found = _disk_scan(*arguments)
         if misses[0]:
             misses[0] = False
+            (place / "a_on_the_way.db").rename(place / "a_moved.db")
             found.entries.clear()
         return found
 
@@ -431,7 +432,7 @@ async def test_a_listing_that_misses_a_file_which_is_moved(
         session = registry.session("a")
         assert len(await session.messages()) == 4
         monkeypatch.setattr("sessionactor._disk.scan", scan)
-        (place / "a_n.db").rename(place / "a_moved.db")
+        (place / "a_n.db").rename(place / "a_on_the_way.db")
         assert len(await session.messages()) == 4
         assert misses == [False]
         assert session.name == "moved"

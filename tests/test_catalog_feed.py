@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,9 +15,10 @@ import pytest
 from catalogs import Sessions, catalog_of
 from hypothesis import given
 from hypothesis import strategies as st
-from waiting import eventually
+from waiting import PATIENCE_S, eventually
 
 from sessionactor import _catalog_schema as schema
+from sessionactor import _catalog_sql as sql
 from sessionactor._catalog import Catalog, NoCatalog
 from sessionactor._catalog_events import Committed, Opened
 from sessionactor._catalog_file import CatalogFile, MemoryCatalog
@@ -358,27 +360,27 @@ async def test_it_rests_unless_somebody_waits(tmp_path: Path) -> None:
     sessions = Sessions()
     async with catalog_of(sessions, tmp_path / "catalog") as catalog:
         await catalog.flush()
-        works = rests = 0.0
+        works: list[tuple[float, float]] = []
         place: Any = catalog._place
         write = place.write
         loop = asyncio.get_running_loop()
 
-        async def timed(procedure: Any) -> Any:
-            nonlocal works
-            before = loop.time()
-            try:
-                return await write(procedure)
-            finally:
-                works += loop.time() - before
+        async def slow(procedure: Any) -> Any:
+            began = loop.time()
+            answer = await write(procedure)
+            if procedure.func is sql.feed:
+                await asyncio.sleep(0.03)
+                works.append((began, loop.time()))
+            return answer
 
-        place.write = timed
+        place.write = slow
         sessions.create("s")
-        start = loop.time()
-        while loop.time() - start < 0.5:
-            sessions.append("s", *["some words of a message"] * 20)
-            await asyncio.sleep(0.001)
-        rests = loop.time() - start - works
-        assert works * 4 < rests  # nine times as much, where nothing else runs
+        async with asyncio.timeout(PATIENCE_S):
+            while len(works) < 3:
+                sessions.append("s", "some words of a message")
+                await asyncio.sleep(0.001)
+        for (began, ended), (began_again, _) in pairwise(works):
+            assert began_again - ended > min(8 * (ended - began), 1.9)  # rests nine times as long
         await agree(catalog, sessions)
 
 

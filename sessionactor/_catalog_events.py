@@ -70,26 +70,31 @@ class Run(NamedTuple):
 
 def runs(events: Iterable[Event]) -> list[Run]:
     """The same, but commits of a session that follow on each other are together."""
-    found: list[Run] = []
-    commits: dict[str, tuple[int, int, list[Step]]] = {}  # of sessions whose last event is one
+    found: list[list[Event]] = []
+    steps: dict[int, list[Step]] = {}  # of the commits at a place, together
+    latest: dict[str, tuple[int, int]] = {}  # of sessions whose last event is a commit
     for event in events:
         session_id = _session_of(event)
-        at, revision, steps = commits.pop(session_id, (len(found), -1, []))
-        if not isinstance(event, Committed) or any(
-            type(step) is FinishRestoring for step in event.steps
-        ):
-            found.append(Run(event, [event]))
+        at, revision = latest.pop(session_id, (0, -1))
+        if type(event) is not Committed or FinishRestoring in map(type, event.steps):
+            found.append([event])
             continue
         if revision == event.base_revision:
-            first, together = found[at]
-            together.append(event)
-            found[at] = Run(cast(Committed, first)._replace(info=event.info), together)
+            found[at].append(event)
         else:
-            at, steps = len(found), []
-            found.append(Run(event._replace(steps=steps), [event]))
-        extend(steps, event.steps)
-        commits[session_id] = (at, event.info.revision, steps)
-    return found
+            at = len(found)
+            found.append([event])
+            steps[at] = []
+        extend(steps[at], event.steps)
+        latest[session_id] = at, event.info.revision
+    return [Run(_joined(run, steps.get(at)), run) for at, run in enumerate(found)]
+
+
+def _joined(run: Sequence[Event], steps: Sequence[Step] | None) -> Event:
+    if steps is None:
+        return run[0]
+    first, last = cast(Committed, run[0]), cast(Committed, run[-1])
+    return first._replace(steps=steps, info=last.info)
 
 
 def extend(steps: list[Step], more: Iterable[Step]) -> None:

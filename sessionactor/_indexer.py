@@ -33,7 +33,8 @@ Progress: TypeAlias = Callable[[int, int], object]
 """Told how many sessions have been read, of how many."""
 
 _REST_FACTOR: Final = 9
-_SHORTEST_REST_S: Final = 0.05
+_SHORTEST_REST_S: Final = 0.2
+"""Each time costs by itself what some hundred messages do."""
 _LONGEST_REST_S: Final = 2.0
 _RETRY_S: Final = 5.0
 _READ_SESSIONS: Final = 1024

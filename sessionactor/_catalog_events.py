@@ -70,28 +70,25 @@ class Run(NamedTuple):
 
 def runs(events: Iterable[Event]) -> list[Run]:
     """The same, but commits of a session that follow on each other are together."""
-    found: list[list[Event]] = []
-    steps: dict[int, list[Step]] = {}  # of the commits at a place, together
-    latest: dict[str, tuple[int, int]] = {}  # of sessions whose last event is a commit
+    found: list[tuple[list[Event], list[Step]]] = []
+    latest: dict[str, tuple[int, list[Event], list[Step]]] = {}  # where the last event is a commit
     for event in events:
         session_id = _session_of(event)
-        at, revision = latest.pop(session_id, (0, -1))
+        revision, run, steps = latest.pop(session_id, (-1, [], []))
         if type(event) is not Committed or FinishRestoring in map(type, event.steps):
-            found.append([event])
+            found.append(([event], []))
             continue
-        if revision == event.base_revision:
-            found[at].append(event)
-        else:
-            at = len(found)
-            found.append([event])
-            steps[at] = []
-        extend(steps[at], event.steps)
-        latest[session_id] = at, event.info.revision
-    return [Run(_joined(run, steps.get(at)), run) for at, run in enumerate(found)]
+        if revision != event.base_revision:
+            run, steps = [], []
+            found.append((run, steps))
+        run.append(event)
+        extend(steps, event.steps)
+        latest[session_id] = event.info.revision, run, steps
+    return [Run(_joined(run, steps), run) for run, steps in found]
 
 
-def _joined(run: Sequence[Event], steps: Sequence[Step] | None) -> Event:
-    if steps is None:
+def _joined(run: Sequence[Event], steps: Sequence[Step]) -> Event:
+    if len(run) == 1:
         return run[0]
     first, last = cast(Committed, run[0]), cast(Committed, run[-1])
     return first._replace(steps=steps, info=last.info)

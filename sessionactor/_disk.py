@@ -210,9 +210,8 @@ class DiskDirectory:
         return self._ownership.replacing_catalog()
 
     def vanished(self, file: SessionFile) -> None:
-        part = names.id_part(file.session_id)
-        if file.path is not None and self.entry(part) == file.path.name:
-            self._index.put(part, None)
+        if file.path is not None:
+            self._index.drop(file.path.name)
 
     async def remove(self, session_id: str) -> bool:
         file = await self.find(session_id)
@@ -245,7 +244,7 @@ class DiskDirectory:
         """Take an entry out of the index whose file went by other hands."""
         if entry is None or os.path.lexists(self._path / entry):
             return False
-        self._index.put(names.part_of(entry), None)
+        self._index.drop(entry)
         return True
 
     def _is_outdated(self, *, creating: bool = False) -> bool:

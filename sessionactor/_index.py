@@ -61,6 +61,12 @@ class Index:
             self.entries[part] = entry
             self._name_parts[names.name_part_of(entry)] += 1
 
+    def drop(self, entry: str) -> None:
+        """Take note that a file is gone, or foreign."""
+        part = names.part_of(entry)
+        if self.entries.get(part) == entry:  # and not another one by now
+            self.put(part, None)
+
     def place(self, session_id: str, name: str, *, certain: bool = True) -> None:
         """Take note of a session that was created or renamed, perhaps if not `certain`."""
         entry = names.file_name(session_id, name)
@@ -76,8 +82,7 @@ class Index:
         self._verified.update(checked.sessions)
         self._identities.update(checked.identities)
         for entry in checked.gone:
-            if self.entries.get(names.part_of(entry)) == entry:
-                self.put(names.part_of(entry), None)
+            self.drop(entry)
 
     @contextlib.contextmanager
     def noting(self) -> Iterator[Noted]:

@@ -92,7 +92,7 @@ async def test_a_session_of_another_process_is_refused_at_once_with_its_pid(
                 began_s = time.monotonic()
                 with pytest.raises(SessionOwnedError, match=str(other.pid)) as caught:
                     await call(registry)
-                assert time.monotonic() - began_s < 4, name  # waiting for it would take longer
+                assert time.monotonic() - began_s < 1, name
                 assert caught.value.pid == other.pid
                 assert caught.value.session_id == "a"
             assert registry.statistics().active == 0
@@ -237,7 +237,7 @@ async def test_the_refusal_does_not_wait_for_a_place_nor_cost_one(tmp_path: Path
         with gate.shut():
             call = asyncio.create_task(busy.append("one", HELLO))
             await gate.reached.wait()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(5):
                 with pytest.raises(SessionOwnedError):
                     await registry.session("a").messages()
                 with pytest.raises(SessionOwnedError):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from sessionactor._catalog_docs import purge
-from sessionactor._catalog_events import Event, Listed, Wanted, part_of, runs
+from sessionactor._catalog_events import Event, Listed, Wanted, part_of
 from sessionactor._catalog_stage import NOTHING, Prepared, on
 from sessionactor._catalog_writing import Writing
 from sessionactor._history import Changes
@@ -41,10 +41,9 @@ def feed(
     """Take in what happened."""
     behind: dict[str, None] = {}
     with _writing(text_of, NOTHING, exists, connection) as writing:
-        for run in runs(events):
-            # All at once, unless a file has said some of it already.
-            if not writing.follow(run.joined) and not all(map(writing.follow, run.events)):
-                behind[part_of(run.joined)] = None
+        for event in events:
+            if not writing.follow(event):
+                behind[part_of(event)] = None
         return Fed(list(behind), writing.cursor.execute(_HAS_DEAD).fetchone() is not None)
 
 

@@ -251,15 +251,19 @@ class StoredInfo(NamedTuple):
 
     def at(self, state: State, token: str | None) -> StoredInfo:
         """The same session in a state; `token` is of who would be running it."""
-        return self._replace(
-            last_at=state.last_at,
-            message_count=state.message_count,
-            state=state.status.state,
-            turn_id=state.status.turn_id,
-            turn_started_at=state.status.turn_started_at,
-            token=token if state.status.state == "running" else None,
-            high_water=state.high_water,
-            revision=state.revision,
+        name, turn_id, turn_started_at = state.status
+        return StoredInfo(
+            *self[:3],
+            state.last_at,
+            state.message_count,
+            *self[5:9],
+            name,
+            turn_id,
+            turn_started_at,
+            token if name == "running" else None,
+            self.parent,
+            state.high_water,
+            state.revision,
         )
 
     def after(self, steps: Iterable[Step]) -> StoredInfo:

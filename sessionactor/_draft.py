@@ -61,6 +61,15 @@ class LookUp(Protocol):
         """The turns of the rows in `[start, stop)`."""
 
 
+def stored_row(one: Append, db_id: int, now: int, revision: int) -> StoredRow:
+    """The row of an append."""
+    agent_id, data, checkpoint, keep_from, key, parent, turn = one
+    return (
+        *(db_id, agent_id, data, now, int(checkpoint)),
+        *(keep_from, key, parent, turn, revision, None),
+    )
+
+
 class Draft:
     """A session as it will be."""
 
@@ -120,16 +129,10 @@ class Draft:
 
     def insert(self, one: Append, db_id: int, key: StoredKey | None) -> int:
         """Add a row, the next one."""
-        agent_id, data, checkpoint, keep_from, text, parent, turn = one
-        now = self.now
-        row: StoredRow = (
-            *(db_id, agent_id, data, now, int(checkpoint)),
-            *(keep_from, text, parent, turn, self.revision, None),
-        )
-        self.insert_row(row)
+        self.insert_row(stored_row(one, db_id, self.now, self.revision))
         if key is not None:
             self.keep_key(key)
-        self.last_at = now
+        self.last_at = self.now
         return db_id
 
     def insert_row(self, row: StoredRow) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
 from sessionactor._catalog_events import Committed, Event, Opened, part_of
-from sessionactor._changes import InsertRows, UpdateRow
+from sessionactor._changes import InsertRows, MergeMetadata, Step, UpdateRow
 
 MAX_ROWS: Final = 50_000
 """Rows that wait at most …"""
@@ -24,14 +24,17 @@ MAX_BYTES: Final = 32 << 20
 BATCH_ROWS: Final = 512
 BATCH_BYTES: Final = 2 << 20
 """Taken in together at most: so long it takes before others have their turn."""
+_JOINED_ROWS: Final = BATCH_ROWS // 8
+_JOINED_BYTES: Final = BATCH_BYTES // 8
+"""Of commits that wait as one."""
 _EVENT_BYTES: Final = 256
-"""What an event takes without rows."""
+"""What an event takes without rows; it counts as a row, too."""
 
 
 class Queued:
     """An event that waits; `None`: its session is wanted instead."""
 
-    __slots__ = ("event", "part", "rows", "size", "ticket")
+    __slots__ = ("_steps", "event", "is_open", "part", "rows", "size", "ticket")
 
     def __init__(self, ticket: int, part: str, event: Event, rows: int, size: int) -> None:
         self.ticket = ticket
@@ -39,6 +42,34 @@ class Queued:
         self.event: Event | None = event
         self.rows = rows
         self.size = size
+        self.is_open = True
+        """Whether what follows may be joined to it."""
+        self._steps: list[Step] | None = None
+
+    def join(self, event: Event, rows: int, size: int) -> bool:
+        """Have a commit that follows on this one wait as one with it; whether it does.
+
+        What waits is work for Python's collector, and each commit is some for whoever takes
+        it in.
+        """
+        first = self.event
+        if (
+            not self.is_open
+            or type(first) is not Committed
+            or type(event) is not Committed
+            or event.base_revision != first.info.revision
+            or self.rows + rows > _JOINED_ROWS
+            or self.size + size > _JOINED_BYTES
+        ):
+            return False
+        if self._steps is None:  # others have those that it came with
+            self._steps = []
+            _extend(self._steps, first.steps)
+        _extend(self._steps, event.steps)
+        self.event = Committed(first.session_id, first.base_revision, self._steps, event.info)
+        self.rows += rows
+        self.size += size
+        return True
 
 
 class _Waiting(NamedTuple):
@@ -58,7 +89,7 @@ class Feed:
         self._max_bytes = max_bytes
         self._ticket = 0
         self._queue: deque[Queued] = deque()
-        self._newest: dict[str, int] = {}  # part -> its last ticket in the queue
+        self._newest: dict[str, Queued] = {}  # part -> its last one in the queue
         self._rows = 0
         self._bytes = 0
         self._wanted: dict[str, int] = {}  # part -> ticket
@@ -71,6 +102,11 @@ class Feed:
     def has_events(self) -> bool:
         """Whether something happened that is not in."""
         return bool(self._queue)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more waits than is taken in together."""
+        return self._rows > BATCH_ROWS or self._bytes > BATCH_BYTES
 
     @property
     def left(self) -> int:
@@ -87,9 +123,14 @@ class Feed:
         if part in self._wanted and type(event) is not Opened:
             return  # its file says it
         rows, size = _weight(event)
-        self._ticket += 1
-        self._newest[part] = self._ticket
-        self._queue.append(Queued(self._ticket, part, event, rows, size))
+        newest = self._newest.get(part)
+        if newest is None or not newest.join(event, rows, size):
+            self._ticket += 1
+            rows += 1
+            size += _EVENT_BYTES
+            newest = self._newest[part] = Queued(self._ticket, part, event, rows, size)
+            newest.is_open = part not in self._reading  # or its file may say a part of it
+            self._queue.append(newest)
         self._rows += rows
         self._bytes += size
         if self._rows > self._max_rows or self._bytes > self._max_bytes:
@@ -118,6 +159,7 @@ class Feed:
             size += queued.size
             if batch and (rows > min(max_rows, BATCH_ROWS) or size > BATCH_BYTES):
                 break
+            queued.is_open = False
             batch.append(queued)
         return batch
 
@@ -132,7 +174,7 @@ class Feed:
                 self._want(queued.part, queued.ticket)
             self._rows -= queued.rows
             self._bytes -= queued.size
-            if self._newest.get(queued.part) == queued.ticket:
+            if self._newest.get(queued.part) is queued:
                 del self._newest[queued.part]
         self._answer()
 
@@ -191,7 +233,8 @@ class Feed:
             StorageError: the catalog could not take it in.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queued = self._ticket if part is None else self._newest.get(part, 0)
+        newest = None if part is None else self._newest.get(part)
+        queued = self._ticket if part is None else newest.ticket if newest else 0
         waiting = _Waiting(done, part, queued, self._ticket)
         if self._is_in(waiting):
             return
@@ -252,21 +295,37 @@ class Feed:
         self._rows, self._bytes = left_rows, left_bytes
 
 
+def _extend(steps: list[Step], more: Iterable[Step]) -> None:
+    """Add steps; rows that are inserted one after the other become one step."""
+    for step in more:
+        last = steps[-1] if steps else None
+        if type(step) is not InsertRows:
+            steps.append(step)
+        elif type(last) is InsertRows:
+            last.rows.extend(step.rows)
+        else:
+            steps.append(InsertRows([*step.rows], []))
+
+
 def _wake(sleeper: asyncio.Future[None] | None) -> None:
     if sleeper is not None and not sleeper.done():
         sleeper.set_result(None)
 
 
 def _weight(event: Event) -> tuple[int, int]:
-    rows, size = 1, _EVENT_BYTES
-    if type(event) is Committed:
-        for step in event.steps:
-            if type(step) is InsertRows:
-                rows += len(step.rows)
-                size += sum([len(row[2]) for row in step.rows])
-            elif type(step) is UpdateRow:
-                rows += 1
-                size += len(step.row[2])
+    """How many rows it has, each other step counted as one, and bytes of what they say."""
+    rows = size = 0
+    for step in event.steps if type(event) is Committed else ():
+        if type(step) is InsertRows:
+            rows += len(step.rows)
+            size += sum([len(row[2]) for row in step.rows])
+            continue
+        rows += 1
+        size += _EVENT_BYTES
+        if type(step) is UpdateRow:
+            size += len(step.row[2])
+        elif type(step) is MergeMetadata:
+            size += sum([len(key) + len(value or "") for key, value in step.items])
     return rows, size
 
 

@@ -229,9 +229,9 @@ class Indexer:
         elif self._has_dead and not self._closing:
             self._has_dead = await self._place.write(partial(sql.purge_some, _PURGED))
         self._losses = 0
-        took_s = time.perf_counter() - began_s
-        rest_s = max(_SHORTEST_REST_S, took_s * _REST_FACTOR)
-        await self._feed.rest(min(rest_s, _LONGEST_REST_S))
+        rest_s = (time.perf_counter() - began_s) * _REST_FACTOR
+        least_s = 0.0 if self._feed.is_crowded else _SHORTEST_REST_S
+        await self._feed.rest(min(max(rest_s, least_s), _LONGEST_REST_S))
 
     async def _begin(self) -> None:
         """Have a catalog, and compare it with what sessions there are."""

@@ -57,31 +57,35 @@ def inserts(rows: Sequence[StoredRow]) -> Iterator[Statement]:
     if not _are_short(rows):
         yield from ((INSERT[1], row) for row in rows)
         return
-    is_plain = all(row[5:9] == _NOTHING for row in rows)
-    texts, values = (INSERT_PLAIN, _plain) if is_plain else (INSERT, _whole)
     start = 0
     while start < len(rows):
         count = next(count for count in AT_ONCE if count <= len(rows) - start)
-        yield texts[count], values(rows[start : start + count])
+        yield _at_once(rows[start : start + count])
         start += count
 
 
 def lone_insert(step: InsertRows, *, keyed: bool) -> Statement | None:
     """The one statement that does the whole step, if there is one; `keyed`: with its keys."""
     rows, keys = step
-    if len(rows) not in INSERT:
-        return None
+    if len(rows) not in INSERT or not _are_short(rows):
+        return (INSERT[1], rows[0]) if len(rows) == 1 and not keys else None
     if not keys:
-        statement, *more = inserts(rows)
-        return None if more else statement
+        return _at_once(rows)
     digests = {key.db_id: key.digest for key in keys}
-    if not keyed or not _are_short(rows) or not digests.keys() <= {row[0] for row in rows}:
+    if not keyed or not digests.keys() <= {row[0] for row in rows}:
         return None
     return INSERT_KEYED[len(rows)], [value for row in rows for value in (*row, digests.get(row[0]))]
 
 
 def _are_short(rows: Sequence[StoredRow]) -> bool:
-    return all(len(row[2]) <= _SHORT_BYTES for row in rows)
+    return max([len(row[2]) for row in rows], default=0) <= _SHORT_BYTES
+
+
+def _at_once(rows: Sequence[StoredRow]) -> Statement:
+    """The one statement that inserts rows, as many as there is one for."""
+    if [row for row in rows if row[5:9] != _NOTHING]:
+        return INSERT[len(rows)], [value for row in rows for value in row]
+    return INSERT_PLAIN[len(rows)], _plain(rows)
 
 
 def _plain(rows: Sequence[StoredRow]) -> list[object]:
@@ -90,10 +94,6 @@ def _plain(rows: Sequence[StoredRow]) -> list[object]:
         # Of `bytes`, as of `None`, sqlite3 asks each time how to adapt it: dearer than a copy.
         values += (db_id, agent_id, bytearray(data), at, checkpoint, revision)
     return values
-
-
-def _whole(rows: Sequence[StoredRow]) -> list[object]:
-    return [value for row in rows for value in row]
 
 
 __all__ = [

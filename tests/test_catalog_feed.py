@@ -20,12 +20,20 @@ from waiting import PATIENCE_S, eventually
 from sessionactor import _catalog_schema as schema
 from sessionactor import _catalog_sql as sql
 from sessionactor._catalog import Catalog, NoCatalog
-from sessionactor._catalog_events import Committed, Opened
+from sessionactor._catalog_events import Committed, Opened, Renamed
 from sessionactor._catalog_file import CatalogFile, MemoryCatalog
 from sessionactor._catalog_queries import Listing, Search
-from sessionactor._changes import InsertRows, StoredInfo
+from sessionactor._changes import (
+    EndTurn,
+    InsertRows,
+    MergeMetadata,
+    Step,
+    StoredInfo,
+    StoredRow,
+)
 from sessionactor._errors import NoCatalogError, SchemaVersionError, StorageError
-from sessionactor._feed import Feed
+from sessionactor._feed import BATCH_ROWS, Feed, Queued
+from sessionactor._indexer import Said
 
 _T = TypeVar("_T")
 
@@ -106,6 +114,38 @@ async def test_a_session_that_is_written_while_its_file_is_read_is_read_once(
         gate.set()
         await waiting
         sessions.append("s", "other")
+        await agree(catalog, sessions, "word", "other")
+        assert sessions.reads == ["s"]
+
+
+async def test_a_session_that_is_written_while_what_its_file_says_is_taken_in_is_read_once(
+    tmp_path: Path,
+) -> None:
+    sessions = Sessions()
+    async with catalog_of(sessions, tmp_path / "catalog") as catalog:
+        sessions.create("s")
+        await catalog.flush()
+        sessions.reads.clear()
+        place: Any = catalog._place
+        write = place.write
+        is_read, is_written = asyncio.Event(), asyncio.Event()
+
+        async def slow(procedure: Any) -> Any:
+            if procedure.func is sql.refill:
+                is_read.set()
+                await is_written.wait()
+            return await write(procedure)
+
+        place.write = slow
+        gate = sessions.behind_a_gate("s")
+        waiting = asyncio.create_task(catalog.flush())
+        await eventually(lambda: sessions.is_reading)
+        sessions.append("s", "word")  # which its file says
+        gate.set()
+        await is_read.wait()
+        sessions.append("s", "other")  # which it did not say yet
+        is_written.set()
+        await waiting
         await agree(catalog, sessions, "word", "other")
         assert sessions.reads == ["s"]
 
@@ -356,6 +396,28 @@ async def test_a_lazy_catalog_does_nothing_until_it_is_asked() -> None:
         await agree(catalog, sessions, "word")
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_nobody_waits_for_a_catalog_that_was_closed(fails: bool) -> None:
+    """Whatever it was at, and wherever they were, when it was closed."""
+
+    class Failing(Sessions):
+        async def changes(self, *asked: Any) -> Said:
+            if fails:
+                raise StorageError("closed")
+            return await super().changes(*asked)
+
+    for turns in range(40):
+        sessions = Failing()
+        sessions.create("s")
+        sessions.append("s", "word")
+        async with catalog_of(sessions, lazy=True) as catalog:
+            waiting = [asyncio.create_task(catalog.flush(part)) for part in (None, "s")]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_it_rests_unless_somebody_waits(tmp_path: Path) -> None:
     sessions = Sessions()
     async with catalog_of(sessions, tmp_path / "catalog") as catalog:
@@ -382,6 +444,28 @@ async def test_it_rests_unless_somebody_waits(tmp_path: Path) -> None:
         for (began, ended), (began_again, _) in pairwise(works):
             assert began_again - ended > min(8 * (ended - began), 1.9)  # rests nine times as long
         await agree(catalog, sessions)
+
+
+async def test_it_does_not_fall_behind_for_its_rests(tmp_path: Path) -> None:
+    sessions = Sessions()
+    feed = Feed()
+    async with catalog_of(sessions, tmp_path / "catalog", feed=feed) as catalog:
+        await catalog.flush()
+        rests: list[tuple[float, bool]] = []
+        rest = feed.rest
+
+        async def noted(seconds: float) -> None:
+            rests.append((seconds, feed.has_events))
+            await rest(min(seconds, 0.001))
+
+        feed.rest = noted  # type: ignore[method-assign]
+        sessions.create("s")
+        for _ in range(40):
+            sessions.append("s", *["word"] * 50)
+        await eventually(lambda: bool(rests) and not rests[-1][1])
+        while_crowded = [seconds for seconds, _ in rests[:2]]
+        assert max(while_crowded) < min(seconds for seconds, more in rests if not more)
+        await agree(catalog, sessions, "word")
 
 
 async def test_cancelling_everything_does_not_end_it_before_it_is_closed(
@@ -694,10 +778,16 @@ async def test_both_fill_a_catalog_that_one_of_them_makes_anew(tmp_path: Path) -
 # the queue by itself
 
 
-def committed(session_id: str, rows: int, size: int) -> Committed:
-    info: Any = StoredInfo(session_id, "n", *[0] * 3, *[None] * 4, "idle", *[None] * 4, 0, 0)
-    row: Any = (1, "a", b"x" * size, 0, 0, None, None, None, None, 1, None)
-    return Committed(session_id, 0, [InsertRows([row] * rows, [])], info)
+def committed(session_id: str, rows: int, size: int, base: int = 0) -> Committed:
+    revision = base + 1
+    empty: Any = StoredInfo(session_id, "n", *[0] * 3, *[None] * 4, "idle", *[None] * 4, 0, 0)
+    row: Any = (1, "a", b"x" * size, 0, 0, None, None, None, None, revision, None)
+    info = empty._replace(revision=revision)
+    return Committed(session_id, base, [InsertRows([row] * rows, [])], info)
+
+
+def rows_of(event: Committed) -> list[StoredRow]:
+    return [row for step in event.steps if isinstance(step, InsertRows) for row in step.rows]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 9), st.integers(0, 90))))
@@ -717,6 +807,69 @@ def test_the_queue_is_bounded_and_what_it_drops_is_wanted(
     parts = feed.read(99)
     feed.read_done(parts)
     assert feed.left == 0
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "b", "gap", "rename", "batch"]), st.integers(1, 70)),
+        max_size=99,
+    )
+)
+def test_commits_that_follow_on_each_other_wait_as_one(history: list[tuple[str, int]]) -> None:
+    feed = Feed()
+    revisions = {"a": 0, "b": 0}
+    told: dict[str, list[object]] = {"a": [], "b": []}
+    taken: dict[str, list[object]] = {"a": [], "b": []}
+    commits: list[tuple[Committed, list[StoredRow]]] = []
+    batch: list[Queued] = []
+    for what, count in [*history, *[("batch", 0)] * 999]:
+        if what == "gap":
+            revisions["a"] += 1
+        elif what == "rename":
+            told["a"].append(Renamed("a", str(count)))
+            feed.put(Renamed("a", str(count)))
+        elif what in revisions:
+            event = committed(what, count, 1, revisions[what])
+            revisions[what] += 1
+            commits.append((event, rows_of(event)))
+            told[what] += rows_of(event)
+            feed.put(event)
+        elif batch:
+            feed.done(batch)
+            batch = []
+        else:
+            batch = feed.batch()
+            for queued in batch:  # as they are now: nothing may be joined to them any more
+                if isinstance(queued.event, Committed):
+                    rows, info = rows_of(queued.event), queued.event.info
+                    of = range(queued.event.base_revision + 1, info.revision + 1)
+                    assert [*dict.fromkeys(row[9] for row in rows)] == [*of]
+                    taken[queued.part] += rows
+                else:
+                    taken[queued.part].append(queued.event)
+    assert taken == told
+    assert feed._rows == feed._bytes == 0
+    assert all(rows_of(event) == rows for event, rows in commits)  # others have them too
+
+
+def test_what_waits_of_a_busy_session_is_little() -> None:
+    feed = Feed()
+    for revision in range(1000):
+        feed.put(committed("a", 1, 10, revision))
+    assert len(feed._queue) < 1000 / 25
+    assert max(queued.rows for queued in feed._queue) <= BATCH_ROWS / 8
+
+
+@pytest.mark.parametrize("step", [MergeMetadata((("key", "x" * 900),), 1), EndTurn("t", 0, 1)])
+def test_what_waits_without_rows_is_bounded_too(step: Step) -> None:
+    large, small = Feed(), Feed(max_rows=500, max_bytes=50_000)
+    for revision in range(1000):
+        event = committed("a", 0, 0, revision)._replace(steps=[step])
+        large.put(event)
+        small.put(event)
+    assert len(large._queue) > 1000 / BATCH_ROWS
+    assert not large._wanted
+    assert small._wanted
 
 
 async def test_barriers_in_the_queue() -> None:

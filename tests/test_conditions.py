@@ -120,6 +120,18 @@ async def test_the_expected_head_is_the_newest_id_and_0_for_an_empty_session(
         assert await session.append("one", HELLO, expected_head=0) == 4
 
 
+async def test_the_head_follows_appends_alone_and_together(place: Path | None) -> None:
+    async with SessionRegistry(place) as registry:
+        session = await registry.start("a")
+        for head in range(1, 30, 7):
+            assert await session.append("one", HELLO) == head
+            assert await session.append("one", HELLO, expected_head=head) == head + 1
+            await asyncio.gather(*[session.append("one", HELLO) for _ in range(4)])
+            with pytest.raises(StaleHeadError):
+                await session.append("one", HELLO, expected_head=head + 1)
+            assert await session.append("one", HELLO, expected_head=head + 5) == head + 6
+
+
 async def test_a_stale_head_says_what_was_expected_and_what_is(place: Path | None) -> None:
     async with SessionRegistry(place) as registry:
         session = await registry.start("a")

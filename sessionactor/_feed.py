@@ -95,6 +95,8 @@ class Feed:
         self._wanted: dict[str, int] = {}  # part -> ticket
         self._reading: dict[str, int] = {}
         self._waiting: list[_Waiting] = []
+        self.is_closed = False
+        """Whether it takes in what is there, and ends: nobody begins to rest or to wait."""
         self._arrival: asyncio.Future[None] | None = None
         self._rest: asyncio.Future[None] | None = None
 
@@ -149,6 +151,11 @@ class Feed:
         """End the rest of whoever takes in."""
         _wake(self._arrival)
         _wake(self._rest)
+
+    def close(self) -> None:
+        """Have what is there taken in without a rest, and nobody wait who does not yet."""
+        self.is_closed = True
+        self.wake()
 
     def batch(self, max_rows: int = BATCH_ROWS) -> list[Queued]:
         """What to take in next; it stays until it is `done`."""
@@ -217,7 +224,7 @@ class Feed:
 
     async def rest(self, seconds: float) -> None:
         """Let the time pass, unless somebody waits."""
-        if not self._waiting:
+        if not self._waiting and not self.is_closed:
             self._rest = asyncio.get_running_loop().create_future()
             try:
                 with contextlib.suppress(TimeoutError):
@@ -236,7 +243,7 @@ class Feed:
         newest = None if part is None else self._newest.get(part)
         queued = self._ticket if part is None else newest.ticket if newest else 0
         waiting = _Waiting(done, part, queued, self._ticket)
-        if self._is_in(waiting):
+        if self.is_closed or self._is_in(waiting):
             return
         self._waiting.append(waiting)
         _wake(self._rest)

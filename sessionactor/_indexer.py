@@ -115,7 +115,6 @@ class Indexer:
         self._progress: Progress | None = None
         self._total = 0
         self._losses = 0
-        self._closing = False
 
     @property
     def fails(self) -> bool:
@@ -130,11 +129,12 @@ class Indexer:
 
     async def aclose(self) -> None:
         """Take in what was told, and end. What is still to be read is read the next time."""
-        self._closing = True
-        self._feed.wake()
+        self._feed.close()
         if self._ahead is not None:
             self._ahead.cancel()
         await asyncio.wait([self._task])
+        if not self._begun.done():
+            self._begun.set_result(None)
         self._feed.fail(None)
         await self._place.aclose()
 
@@ -148,7 +148,7 @@ class Indexer:
         """
         for _ in range(_ATTEMPTS):
             begun = self._begun
-            if self._closing:
+            if self._feed.is_closed:
                 return begun
             if self._failure is not None:
                 self._feed.wake()  # try again now
@@ -183,7 +183,7 @@ class Indexer:
             self._progress = None
 
     async def _run(self) -> None:
-        while not (self._closing and (self.fails or not self._feed.has_events)):
+        while not (self._feed.is_closed and (self.fails or not self._feed.has_events)):
             try:
                 await self._step()
                 self._failure = None
@@ -226,7 +226,7 @@ class Indexer:
             return
         if self._feed.left:
             await self._read_some()
-        elif self._has_dead and not self._closing:
+        elif self._has_dead and not self._feed.is_closed:
             self._has_dead = await self._place.write(partial(sql.purge_some, _PURGED))
         self._losses = 0
         rest_s = (time.perf_counter() - began_s) * _REST_FACTOR

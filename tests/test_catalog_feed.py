@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from waiting import PATIENCE_S, eventually
 from sessionactor import _catalog_schema as schema
 from sessionactor import _catalog_sql as sql
 from sessionactor._catalog import Catalog, NoCatalog
-from sessionactor._catalog_events import Committed, Opened, Renamed
+from sessionactor._catalog_events import Committed, Listed, Opened, Renamed
 from sessionactor._catalog_file import CatalogFile, MemoryCatalog
 from sessionactor._catalog_queries import Listing, Search
 from sessionactor._changes import (
@@ -396,26 +396,36 @@ async def test_a_lazy_catalog_does_nothing_until_it_is_asked() -> None:
         await agree(catalog, sessions, "word")
 
 
-@pytest.mark.parametrize("fails", [False, True])
-async def test_nobody_waits_for_a_catalog_that_was_closed(fails: bool) -> None:
+@pytest.mark.parametrize("fails", ["nothing", "listing", "changes"])
+async def test_nobody_waits_for_a_catalog_that_was_closed(fails: str) -> None:
     """Whatever it was at, and wherever they were, when it was closed."""
 
     class Failing(Sessions):
+        async def listing(self) -> dict[str, Listed]:
+            if fails == "listing":
+                raise StorageError("no listing")
+            return await super().listing()
+
         async def changes(self, *asked: Any) -> Said:
-            if fails:
-                raise StorageError("closed")
+            if fails == "changes":
+                raise StorageError("no changes")
             return await super().changes(*asked)
 
-    for turns in range(40):
-        sessions = Failing()
-        sessions.create("s")
-        sessions.append("s", "word")
-        async with catalog_of(sessions, lazy=True) as catalog:
-            waiting = [asyncio.create_task(catalog.flush(part)) for part in (None, "s")]
-            for _ in range(turns):
-                await asyncio.sleep(0)
-        async with asyncio.timeout(PATIENCE_S):
-            await asyncio.gather(*waiting, return_exceptions=True)
+    for turns in range(20):
+        for earlier in (False, True):
+            sessions = Failing()
+            sessions.create("s")
+            sessions.append("s", "word")
+            async with catalog_of(sessions) as catalog:
+                if earlier:
+                    with suppress(StorageError):
+                        await catalog.flush()
+                waiting = [asyncio.create_task(catalog.flush(part)) for part in (None, "s")]
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            async with asyncio.timeout(PATIENCE_S):
+                said = await asyncio.gather(*waiting, return_exceptions=True)
+            assert all(one is None or isinstance(one, StorageError) for one in said)
 
 
 async def test_it_rests_unless_somebody_waits(tmp_path: Path) -> None:
@@ -870,6 +880,16 @@ def test_what_waits_without_rows_is_bounded_too(step: Step) -> None:
     assert len(large._queue) > 1000 / BATCH_ROWS
     assert not large._wanted
     assert small._wanted
+
+
+async def test_nobody_rests_or_waits_who_comes_to_a_closed_queue() -> None:
+    feed = Feed()
+    feed.want(["a"])
+    feed.close()
+    async with asyncio.timeout(PATIENCE_S):
+        await feed.rest(2 * PATIENCE_S)
+        await feed.barrier("a")
+        await feed.barrier()
 
 
 async def test_barriers_in_the_queue() -> None:

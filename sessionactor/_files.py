@@ -32,6 +32,10 @@ BUSY_TIMEOUT_S: Final = 5.0
 CLOCK_GRAIN_NS: Final = 50_000_000
 """File systems stamp changes by a clock that ticks this rarely at worst."""
 
+_READERS_FIRST_BYTE: Final = (1 << 30) + 2
+_READERS_BYTES: Final = 510
+"""Where SQLite locks a database as long as it has it open."""
+
 _LOOKS: Final = 10
 _PAUSE_S: Final = 0.02
 """How often, and how long, it is waited for those who read a file that is to be moved."""
@@ -192,14 +196,21 @@ def size(path: Path) -> int:
 
 def remove(path: Path) -> bool:
     """Remove a session's files; whether there was one."""
-    with presence.removing(path, BUSY_TIMEOUT_S):
-        if _has_side_files(path):
-            _tidy(path)  # without its log, what a crash leaves would be a part of the session
-        remove_side_files(path)
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            return False
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_PAUSE_S)
+        with presence.removing(path, BUSY_TIMEOUT_S):
+            if _has_side_files(path):
+                _tidy(path)  # without its log, what a crash leaves would be a part of the session
+            with _alone(path) as alone:
+                if not alone and look < _LOOKS - 1:
+                    continue
+                remove_side_files(path)
+                try:
+                    os.unlink(path)
+                except FileNotFoundError:
+                    return False
+                break
     sync_directory(path.parent)
     return True
 
@@ -208,7 +219,7 @@ def move(old: Path, new: Path, session_id: str) -> None:
     """Give a closed session's file another name.
 
     Raises:
-        SessionBusyError: it still has a log, because someone else reads it; nothing moved.
+        SessionBusyError: someone else reads it; nothing moved.
         FileExistsError: something has the new name; nothing moved.
     """
     with presence.settling():
@@ -216,22 +227,56 @@ def move(old: Path, new: Path, session_id: str) -> None:
         key = status.st_dev, status.st_ino
         # What reads it here is soon done, and tidies its log up.
         presence.wait_for_leaving(key, BUSY_TIMEOUT_S)
-        for _ in range(_LOOKS):
-            if not _has_side_files(old):
+        for look in range(_LOOKS):
+            if look:
+                time.sleep(_PAUSE_S)  # most who read do so for a moment only
+            if _has_side_files(old):
+                _tidy(old)
+            with _alone(old) as alone:
+                if not alone or _has_side_files(old):
+                    continue
+                if os.path.lexists(new):
+                    raise FileExistsError(f"{new.name} exists already")
+                remove_orphans(new)
+                os.rename(old, new)
                 break
-            time.sleep(_PAUSE_S)  # most who read do so for a moment only
-            _tidy(old)
-        if _has_side_files(old):
+        else:
             raise SessionBusyError(
                 f"session {session_id!r} cannot be renamed while another process reads"
                 f" {old.name}; try again when it has closed the file",
                 session_id=session_id,
             )
-        if os.path.lexists(new):
-            raise FileExistsError(f"{new.name} exists already")
-        remove_orphans(new)
-        os.rename(old, new)
     sync_directory(new.parent)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """Whether nobody has a session's file open, and nobody opens it meanwhile.
+
+    Whoever did so in this moment would make a log beside a name that is gone. In other
+    processes SQLite waits for the lock that it takes before it looks for a log
+    (https://sqlite.org/fileformat2.html, 1.4, "The Lock-Byte Page"), and is told then that
+    nothing has that name.
+    """
+    with contextlib.ExitStack() as stack:
+        yield _enter_alone(path, stack)
+
+
+def _enter_alone(path: Path, stack: contextlib.ExitStack) -> bool:
+    try:
+        status = os.lstat(path)
+        if not stack.enter_context(presence.shut((status.st_dev, status.st_ino))):
+            return False  # closing a descriptor would drop the locks of who has it open
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
+    except OSError:
+        return True  # it is gone, or nobody can lock it
+    stack.callback(os.close, descriptor)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, _READERS_BYTES, _READERS_FIRST_BYTE)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 def _has_side_files(path: Path) -> bool:

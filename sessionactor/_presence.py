@@ -140,6 +140,13 @@ def removing(path: Path, timeout_s: float) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def shut(key: tuple[int, int]) -> Iterator[bool]:
+    """Let nobody in this process enter a file meanwhile; whether none has this one open."""
+    with _guard:
+        yield key not in _open_here
+
+
 def wait_for_leaving(key: tuple[int, int], timeout_s: float) -> None:
     """Wait until nobody in this process has a file open any more."""
     with _guard:
@@ -188,5 +195,6 @@ __all__ = [
     "opening",
     "removing",
     "settling",
+    "shut",
     "wait_for_leaving",
 ]

@@ -6,15 +6,22 @@ import asyncio
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import output_of, process, reader
 from waiting import PATIENCE_S
 
-from sessionactor import SessionNotFoundError, SessionRegistry, StorageError
+from sessionactor import (
+    SessionBusyError,
+    SessionNotFoundError,
+    SessionRegistry,
+    StorageError,
+)
 from sessionactor import _files as files
 from sessionactor import _opening as opening
 from sessionactor import _presence as presence
@@ -68,6 +75,65 @@ async def test_a_file_that_is_opened_while_it_is_removed_leaves_no_log(
         assert len(raised) == 1
     assert entries(place) == []
     assert not (tmp_path / "copy").exists()
+
+
+OPENED = """
+connection = sqlite3.connect(f"file:{sys.argv[1]}?mode={sys.argv[2]}", uri=True, timeout=60)
+say("open")  # but SQLite looks for a log, and makes one, only when it reads
+wait()
+try:
+    say(connection.execute("SELECT count(*) FROM messages").fetchone()[0])
+except sqlite3.Error as error:
+    say(type(error).__name__)
+connection.close()
+"""
+
+
+@pytest.mark.parametrize("mode", ["ro", "rw"])
+@pytest.mark.parametrize("what", ["rename", "delete"])
+async def test_what_another_process_opens_while_it_goes_leaves_no_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, mode: str
+) -> None:
+    async with SessionRegistry(tmp_path, catalog=False) as registry:
+        session = await registry.start("s", name="old")
+        path = session.path
+        await registry.stop("s")
+        with process(OPENED, path, mode) as other:
+            other.hear()
+            heard = threading.Thread(target=lambda: said.append(other.hear()))
+            said: list[str] = []
+            named = f"remove_{'orphans' if what == 'rename' else 'side_files'}"
+            before: Callable[[Path], bool] = getattr(files, named)
+
+            def last_step(path: Path) -> bool:
+                """Nothing comes after this but the step that takes the name away."""
+                found = before(path)
+                if not heard.ident:
+                    other.tell()
+                    heard.start()
+                    heard.join(0.3)  # long enough to read, if nothing were in the way
+                return found
+
+            monkeypatch.setattr(files, named, last_step)
+            await (session.rename("new") if what == "rename" else registry.delete("s"))
+            await asyncio.to_thread(heard.join, PATIENCE_S)
+            assert said == ['"OperationalError"']
+            assert await asyncio.to_thread(other.end) == 0
+    assert entries(tmp_path) == (["s_new.db"] if what == "rename" else [])
+
+
+async def test_what_is_read_elsewhere_is_removed_all_the_same(tmp_path: Path) -> None:
+    async with SessionRegistry(tmp_path, catalog=False) as registry:
+        session = await registry.start("s", name="n")
+        await session.append("a", says(1))
+        assert session.path is not None
+        with reader(session.path) as other:
+            assert await registry.delete("s") is True
+            assert entries(tmp_path) == []
+            other.tell()
+            assert await asyncio.to_thread(other.hear) == "1"
+            assert await asyncio.to_thread(other.end) == 0
+    assert entries(tmp_path) == []
 
 
 async def test_a_file_that_is_opened_for_nobody_any_more_is_removed_afterwards(
@@ -179,4 +245,39 @@ async def test_a_rename_waits_for_what_reads_the_file_in_this_process(tmp_path: 
         await renaming
         assert [row.message["content"] for row in await session.messages()] == [1, 2]
         assert session.name == "new"
+    assert entries(tmp_path) == ["s_new.db"]
+
+
+LOCKED = """
+import fcntl
+descriptor = os.open(sys.argv[1], os.O_RDWR)
+try:
+    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, (1 << 30) + 2)
+    say("free")
+except OSError:
+    say("locked")
+"""
+
+
+async def test_a_rename_that_gives_up_leaves_who_reads_the_file_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing any descriptor of a file drops all locks that the process has on it."""
+    monkeypatch.setattr(files, "BUSY_TIMEOUT_S", 0.05)
+    async with SessionRegistry(tmp_path, catalog=False) as registry:
+        session = await registry.start("s", name="old")
+        path = session.path
+        assert path is not None
+        await registry.stop("s")
+        _, key = presence.enter(path)
+        connection = sqlite3.connect(path, isolation_level=None)
+        with closing(connection):
+            connection.execute("BEGIN")
+            connection.execute("SELECT * FROM messages").fetchall()
+            with pytest.raises(SessionBusyError):
+                await session.rename("new")
+            assert await asyncio.to_thread(output_of, LOCKED, path) == '"locked"'
+        presence.leave(key)
+        assert await asyncio.to_thread(output_of, LOCKED, path) == '"free"'
+        await session.rename("new")
     assert entries(tmp_path) == ["s_new.db"]

@@ -117,6 +117,8 @@ class Mailbox:
         `first`: what already waits is served before an interruption counts, so that a
         session that is crowded out again and again still gets on.
         """
+        if not self._queue:
+            await asyncio.sleep(0)  # whoever was just answered may ask again
         while not self._queue or (self.interrupted and not first):
             if self.interrupted:
                 return []

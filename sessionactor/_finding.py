@@ -21,7 +21,7 @@ from sessionactor._errors import (
     not_found,
 )
 from sessionactor._indexer import Progress
-from sessionactor._queries import check_age, check_listing, check_search, check_text
+from sessionactor._queries import check_age, check_glob, check_listing, check_search, check_text
 from sessionactor._records import (
     ChildRow,
     CleanupReport,
@@ -91,11 +91,13 @@ class Finding:
     async def find(self, pattern: str) -> list[SessionFile]:
         """All sessions whose names match a glob such as `"crazy-*"`, sorted by name, then id.
 
-        The pattern is that of `fnmatch.fnmatchcase`.
+        The pattern is that of `fnmatch.fnmatchcase`, of 1,000 characters at most.
+
+        Raises:
+            InvalidTypeError: the pattern is no `str`.
+            InvalidValueError: it is too long.
         """
-        if not isinstance(pattern, str):
-            raise InvalidTypeError(f"a pattern is a str, not {type(pattern).__name__}")
-        return await self._usable().directory.glob(pattern)
+        return await self._usable().directory.glob(check_glob(pattern))
 
     async def sessions(
         self,
@@ -119,7 +121,7 @@ class Finding:
         It costs what the page costs, however many sessions there are.
 
         Args:
-            name: A glob such as `"crazy-*"`, as of `fnmatch.fnmatchcase`.
+            name: A glob such as `"crazy-*"`, as for `find`.
             state: Only sessions in this state.
             agent_alias: Only sessions with this one …
             channel_id: … or with this field …

@@ -14,6 +14,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MOST: Final = 1 << 32
 """More than there are of anything: a limit that is no limit."""
+_LONGEST_GLOB: Final = 1000
+"""Names have 200 characters, and what a pattern costs grows with the square of its length."""
 
 
 def check_listing(
@@ -36,6 +38,8 @@ def check_listing(
         raise InvalidValueError(f"state is one of {known}, not {shown(asked.state)}")
     for what in ("cursor", "name", "agent_alias", "channel_id", "room_id", "sender_id"):
         check_optional_text(what, getattr(asked, what))
+    if asked.name is not None:
+        check_glob(asked.name)
     if asked.active is not None and not isinstance(asked.active, bool):
         raise _wrong_type("active", "a bool or None", asked.active)
     if metadata is not None and not isinstance(metadata, Mapping):
@@ -49,6 +53,17 @@ def check_listing(
         updated_after=_microseconds("updated_after", updated_after),
         updated_before=_microseconds("updated_before", updated_before),
     )
+
+
+def check_glob(pattern: object) -> str:
+    """A pattern for names; raises as `check_listing`."""
+    if not isinstance(pattern, str):
+        raise InvalidTypeError(f"a pattern is a str, not {type(pattern).__name__}")
+    if len(pattern) > _LONGEST_GLOB:
+        raise InvalidValueError(
+            f"a pattern has at most {_LONGEST_GLOB} characters, not {len(pattern)}"
+        )
+    return pattern
 
 
 def check_search(asked: Search) -> Search:
@@ -124,4 +139,11 @@ def _wrong_type(what: str, wanted: str, value: Any) -> InvalidTypeError:
     return InvalidTypeError(f"{what} is {wanted}, not {type(value).__name__}")
 
 
-__all__ = ["check_age", "check_listing", "check_optional_text", "check_search", "check_text"]
+__all__ = [
+    "check_age",
+    "check_glob",
+    "check_listing",
+    "check_optional_text",
+    "check_search",
+    "check_text",
+]

@@ -575,6 +575,19 @@ async def test_a_pattern_is_a_string(place: Path | None) -> None:
         assert isinstance(caught.value, SessionError)
 
 
+async def test_a_pattern_has_a_bound(place: Path | None) -> None:
+    """Some of tens of thousands of characters take `fnmatch` seconds."""
+    async with SessionRegistry(place) as registry:
+        await registry.start("a", name="n")
+        longest = "*" * 999 + "n"
+        assert [file.name for file in await registry.find(longest)] == ["n"]
+        assert [info.name for info in (await registry.sessions(name=longest)).sessions] == ["n"]
+        for ask in (registry.find, lambda pattern: registry.sessions(name=pattern)):
+            with pytest.raises(ValueError, match="1000 characters, not 1001") as caught:
+                await ask(f"*{longest}")
+            assert isinstance(caught.value, SessionError)
+
+
 # rename
 
 

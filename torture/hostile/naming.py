@@ -114,7 +114,7 @@ class Naming:
             pattern *= chance.choice([5, 50, 500])
         found = await answer(self._registry.find(pattern))
         if isinstance(found, SessionError):
-            if isinstance(pattern, str) and len(pattern) < 200:
+            if isinstance(pattern, str) and len(pattern) <= 1000:
                 broken(f"a pattern was refused: {found!r}", pattern)
             return
         matching = {name for name in (*_KEPT, "bystander") if fnmatch.fnmatchcase(name, pattern)}

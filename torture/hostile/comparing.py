@@ -33,16 +33,18 @@ def same(one: Any, other: Any) -> bool:
     waiting = [(one, other)]
     while waiting:
         left, right = waiting.pop()
-        if type(left) is not type(right):
+        kind = type(left)
+        if kind is not type(right):
             return False
-        if isinstance(left, dict | list | tuple) and not isinstance(left, msgpack.ExtType):
+        if kind is list or kind is tuple:
             if len(left) != len(right):
                 return False
-            if isinstance(left, dict):
-                waiting += zip(left.keys(), right.keys(), strict=True)
-                waiting += zip(left.values(), right.values(), strict=True)
-            else:
-                waiting += zip(left, right, strict=True)
+            waiting += zip(left, right, strict=True)
+        elif kind is dict:
+            if len(left) != len(right):
+                return False
+            waiting += zip(left.keys(), right.keys(), strict=True)
+            waiting += zip(left.values(), right.values(), strict=True)
         elif not _same_leaf(left, right):
             return False
     return True

@@ -76,7 +76,7 @@ def packed(chance: Random) -> bytes:
             + chance.choice([b"", b"\xc0", b"\x90", b"\x80"])
         )
     if kind < 0.25:  # many
-        count = chance.choice([10, 100, 1000, 1000, 1000, 100_000])
+        count = chance.choice([10, 100, 1000, 1000, 1000, 30_000])
         return (
             b"\x81\xa1a\xdd"
             + struct.pack(">I", count)

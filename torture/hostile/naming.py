@@ -97,12 +97,14 @@ class Naming:
             broken(f"it got the file {path}", (session_id, name))
         elif any(entry not in (path.name, *_side(path.name)) for entry in made):
             broken(f"beside {path.name!r} there are {made!r}", (session_id, name))
-        for found in (
-            await self._registry.find_by_id(session_id),
-            *await self._registry.find_by_prefix(session_id),
+        found = await self._registry.find_by_id(session_id)
+        if (found.session_id, found.name) != (session_id, started.name):
+            broken(f"found was {found!r}", (session_id, name))
+        prefixed = await self._registry.find_by_prefix(session_id)
+        if found not in prefixed or not all(
+            other.session_id.startswith(session_id) for other in prefixed
         ):
-            if (found.session_id, found.name) != (session_id, started.name):
-                broken(f"found was {found!r}", (session_id, name))
+            broken(f"found were {prefixed!r}", (session_id, name))
         await self._registry.stop(session_id)
         if await started.append("one", {}) != 1 or not await self._registry.delete(session_id):
             broken("it does not take a message, or is not to be deleted", (session_id, name))

@@ -15,6 +15,9 @@ from typing import Final, NamedTuple
 
 MAX_TERMS: Final = 1000
 """Words and phrases of one query; FTS5 takes more, but at a cost that grows with their square."""
+MAX_CHARACTERS: Final = 500
+"""Of a word or phrase that count: what it costs grows with its words and with how often they are
+there."""
 SNIPPET_CHARACTERS: Final = 160
 
 _BEFORE: Final = 50
@@ -73,7 +76,8 @@ def fts_query(query: str) -> str | None:
     """A query for FTS5, which is never a syntax error; `None` where there is nothing to find.
 
     All words have to match, `"quoted words"` one after the other, and of `foo*` the
-    beginning. Any other character only separates words.
+    beginning. Any other character only separates words. Of a word or phrase the first 500
+    characters count, and of a query the first 1,000 words and phrases.
     """
     words = [_quoted(term) for term in terms(query)]
     return " ".join(words) or None
@@ -85,11 +89,18 @@ def terms(query: str) -> tuple[Term, ...]:
     found: dict[Term, None] = {}
     for phrase, star, word in _WORD.findall(_plain(query)):
         text = phrase or word.rstrip("*")
-        if any(unicodedata.category(char)[0] in "LN" for char in text):
-            found[Term(text, bool(star) or word.endswith("*"))] = None
+        start = next((at for at, char in enumerate(text) if _is_of_a_word(char)), None)
+        if start is not None:
+            is_cut = len(text) > start + MAX_CHARACTERS
+            text = text[start : start + MAX_CHARACTERS]
+            found[Term(text, bool(star) or word.endswith("*") or is_cut)] = None
             if len(found) == MAX_TERMS:
                 break
     return tuple(found)
+
+
+def _is_of_a_word(char: str) -> bool:
+    return unicodedata.category(char)[0] in "LN"
 
 
 def snippet(text: str, query: str) -> str:
@@ -164,6 +175,7 @@ def _folded(text: str) -> str:
 
 __all__ = [
     "AGENT_MARK",
+    "MAX_CHARACTERS",
     "MAX_TERMS",
     "SESSION_MARK",
     "Term",

@@ -393,6 +393,17 @@ def test_terms_come_once() -> None:
     assert [term.text for term in terms('b a b "b" c* c')] == ["b", "a", "c", "c"]
 
 
+@pytest.mark.parametrize("text", ["wide " * 200, "x" * 1000, "…" * 600 + "x" * 600, "北京" * 500])
+def test_of_a_long_phrase_counts_what_it_begins_with(text: str) -> None:
+    """What a phrase costs grows with its words: half a minute for a few ten thousand."""
+    INDEX.put(f"before {text} after")
+    assert INDEX.finds(text)
+    for phrase in (text, f"{text} other", f"before {text}"):
+        assert max(len(term.text) for term in terms(f'"{phrase}"')) == 500
+        assert INDEX.finds(f'"{phrase}"')
+    assert not INDEX.finds(f'"other {text}"')
+
+
 # what is shown
 
 

@@ -77,5 +77,5 @@ test-lowest: .venv-lowest/ready  ## all tests, with the lowest supported depende
 .venv-lowest/ready: pyproject.toml
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --editable ".[cli,testing]" \
-		"pytest-xdist>=3.6,<4" aiosqlite==0.21.0 anyio==4.4.0 msgpack==1.0.8 click==8.2.0 rich==13.9.0
+		"pytest-xdist>=3.6,<4" aiosqlite==0.21.0 anyio==4.4.0 msgpack==1.2.1 click==8.2.0 rich==13.9.0
 	touch $@

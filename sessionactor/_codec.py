@@ -107,7 +107,14 @@ def decode_all(datas: Sequence[bytes]) -> list[dict[Any, Any]]:
     Raises:
         UndecodableError: one of them is large, marked or corrupt; `decode` tells which.
     """
-    unpacker = msgpack.Unpacker(max_buffer_size=_BUFFER_BYTES, **_OPTIONS)
+    longest = max(map(len, datas), default=0)
+    if longest > _CHUNK_BYTES:
+        raise UndecodableError("not a plain message")
+    # Before msgpack 1.2.4 room is made for as many elements as a header pretends to head; each
+    # takes a byte at least.
+    unpacker = msgpack.Unpacker(
+        max_buffer_size=_BUFFER_BYTES, max_array_len=longest, max_map_len=longest, **_OPTIONS
+    )
     messages = []
     end = 0
     try:
@@ -116,7 +123,7 @@ def decode_all(datas: Sequence[bytes]) -> list[dict[Any, Any]]:
         for data in datas:
             message = unpack()
             end += len(data)
-            if type(message) is not dict or tell() != end or len(data) > _CHUNK_BYTES:
+            if type(message) is not dict or tell() != end:
                 raise UndecodableError("not a plain message")
             messages.append(message)
     except (UndecodableError, MemoryError):

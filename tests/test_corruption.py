@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from datetime import datetime
@@ -65,6 +66,24 @@ async def test_a_row_that_cannot_be_decoded_is_named_by_every_read_that_meets_it
             await read(session)
         assert caught.value.db_id == 3
         assert caught.value.session_id == "s"
+
+
+@pytest.mark.parametrize("header", [b"\xdd", b"\xdf"], ids=["array", "map"])
+async def test_what_pretends_to_hold_more_than_it_can_is_given_no_room(
+    tmp_path: Path, header: bytes
+) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        session = await five_rows(registry)
+        pretending = b"\x81\xa1a" + header + b"\x10\0\0\0\x01\x02"
+        change_file(session, "UPDATE messages SET data = ? WHERE id = 3", pretending)
+        tracemalloc.start()
+        try:
+            rows = await session.messages(on_corrupt="skip")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert [row.db_id for row in rows] == [1, 2, 4, 5]
+        assert peak < 100 << 20
 
 
 async def test_a_corrupt_row_of_the_latest_chapter_is_named_however_hot(tmp_path: Path) -> None:

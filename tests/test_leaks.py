@@ -152,6 +152,20 @@ async def test_sessions_that_nobody_asks_take_no_memory_of_their_own(place: Path
             assert alive(kind) - before[kind] <= (0 if kind == "Session" else 4), kind
 
 
+async def test_reading_leaves_nothing_of_what_was_decoded_anew(place: Path | None) -> None:
+    """Messages with tuples and sets are given up half-way, and decoded in another way."""
+    async with SessionRegistry(place) as registry:
+        session = await registry.start("s")
+        await session.extend("a", [{"data": [1, [2, (3,), {"k": {4}}]]}] * 10)
+        await session.messages()
+        gc.collect()
+        before = len(gc.get_objects())
+        for _ in range(30):
+            assert len(await session.messages()) == 10
+        gc.collect()
+        assert len(gc.get_objects()) - before < 300  # sqlite3 keeps up to 200 cursors in mind
+
+
 def alive(kind: str) -> int:
     """How many objects of a class of the package there are."""
     gc.collect()

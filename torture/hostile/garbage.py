@@ -77,9 +77,11 @@ def packed(chance: Random) -> bytes:
         )
     if kind < 0.25:  # many
         count = chance.choice([10, 100, 1000, 1000, 1000, 30_000])
+        claimed = chance.choice([count, count, count, 1 << 31, (1 << 32) - 1])
         return (
-            b"\x81\xa1a\xdd"
-            + struct.pack(">I", count)
+            b"\x81\xa1a"
+            + chance.choice([b"\xdd", b"\xdd", b"\xdf"])
+            + struct.pack(">I", claimed)
             + chance.choice([b"\xc0", b"\x90"]) * (count - chance.choice([0, 0, 1]))
         )
     return b"\x81\xa1a" + _value(chance, 6)

@@ -58,7 +58,7 @@ def check_listing(
 def check_glob(pattern: object) -> str:
     """A pattern for names; raises as `check_listing`."""
     if not isinstance(pattern, str):
-        raise InvalidTypeError(f"a pattern is a str, not {type(pattern).__name__}")
+        raise _wrong_type("a pattern", "a str", pattern)
     if len(pattern) > _LONGEST_GLOB:
         raise InvalidValueError(
             f"a pattern has at most {_LONGEST_GLOB} characters, not {len(pattern)}"

@@ -100,8 +100,8 @@ async def test_what_another_process_opens_while_it_goes_leaves_no_log(
         await registry.stop("s")
         with process(OPENED, path, mode) as other:
             other.hear()
-            heard = threading.Thread(target=lambda: said.append(other.hear()))
             said: list[str] = []
+            heard = threading.Thread(target=lambda: said.append(other.hear()))
             named = f"remove_{'orphans' if what == 'rename' else 'side_files'}"
             before: Callable[[Path], bool] = getattr(files, named)
 

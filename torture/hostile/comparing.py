@@ -36,17 +36,16 @@ def same(one: Any, other: Any) -> bool:
         kind = type(left)
         if kind is not type(right):
             return False
-        if kind is list or kind is tuple:
-            if len(left) != len(right):
+        if kind not in (list, tuple, dict):
+            if not _same_leaf(left, right):
                 return False
-            waiting += zip(left, right, strict=True)
+        elif len(left) != len(right):
+            return False
         elif kind is dict:
-            if len(left) != len(right):
-                return False
             waiting += zip(left.keys(), right.keys(), strict=True)
             waiting += zip(left.values(), right.values(), strict=True)
-        elif not _same_leaf(left, right):
-            return False
+        else:
+            waiting += zip(left, right, strict=True)
     return True
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
 from sessionactor import _catalog_rows as rows
@@ -31,8 +32,8 @@ _RANGE: Final = (
 _NEWEST: Final = "SELECT coalesce(max(number), 0) FROM places"
 _TAKEN: Final = "SELECT number FROM places WHERE number IN (SELECT value FROM json_each(?))"
 _IS_TAKEN: Final = "SELECT 1 FROM places WHERE number = ?"
-_INSERT: Final = "INSERT INTO docs VALUES (?, ?, ?, ?, ?, ?)"
-_PLACE: Final = "INSERT INTO places VALUES (?, ?, ?)"
+_DOC: Final = "INSERT INTO docs VALUES"
+_PLACE: Final = "INSERT INTO places VALUES"
 _UPDATE: Final = "UPDATE docs SET agent_id = ?, text = ? WHERE session = ? AND db_id = ?"
 _DELETE: Final = "DELETE FROM docs WHERE session = ? AND db_id = ?"
 _REMOVE: Final = "DELETE FROM places WHERE number = ?"
@@ -42,9 +43,13 @@ _GONE: Final = "DELETE FROM dead WHERE session = ? AND first = ?"
 _ORPHANED: Final = (
     "DELETE FROM parents WHERE session = ?1 AND NOT EXISTS (SELECT 1 FROM sessions WHERE id = ?1)"
 )
-_INDEX: Final = "INSERT INTO words (rowid, text) VALUES (?, ?)"
+_INDEX: Final = "INSERT INTO words (rowid, text) VALUES"
 _FORGET: Final = "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)"
 
+_AT_ONCE: Final = (128, 16, 1)
+"""Rows of one statement, if all are short: it may hold on to them until it runs again."""
+_SHORT: Final = 8 * 1024
+"""Characters of a text."""
 
 _New: TypeAlias = tuple[int, int, int, str, str]
 """`inserted_at, session, db_id, agent_id, text`."""
@@ -63,9 +68,10 @@ class Docs:
         self._old_words: dict[int, str] = {}
         self._new_words: dict[int, str] = {}
 
-    def put(self, session: int, row: StoredRow, *, is_new: bool) -> None:
-        """Index a row, instead of what was indexed of it unless it `is_new`."""
-        self._puts.setdefault(session, {})[row[0]] = (row, is_new)
+    def put(self, session: int, stored: Iterable[StoredRow], indexed: int) -> None:
+        """Index rows, instead of what was indexed of those up to the id `indexed`."""
+        puts = self._puts.setdefault(session, {})
+        puts.update([(row[0], (row, row[0] > indexed)) for row in stored])
 
     def adopt(self, part: str, session: int, stored: Sequence[StoredRow]) -> bool:
         """Index rows of a session that is new, if they are on the stage."""
@@ -148,17 +154,18 @@ class Docs:
             for number, (at, session, db_id, agent_id, text) in zip(numbers, new, strict=True)
             if text  # without one, the number is kept free: it may get some
         ]
-        executemany = self._cursor.executemany
-        executemany(_PLACE, ((number, session, db_id) for session, db_id, number, *_ in docs))
-        new_words = (
+        places = [(number, session, db_id) for session, db_id, number, *_ in docs]
+        new_words = [
             (number, words(session, agent_id, text))
             for session, _, number, agent_id, _, text in docs
-        )
+        ]
+        at_once = _AT_ONCE if max([len(doc[-1]) for doc in docs], default=0) <= _SHORT else (1,)
+        _insert(_PLACE, places, self._cursor, _AT_ONCE)
         if self._old_words:
             self._new_words.update(new_words)
         else:  # nearly always: these are in the right order
-            executemany(_INDEX, new_words)
-        executemany(_INSERT, sorted(docs))
+            _insert(_INDEX, new_words, self._cursor, at_once)
+        _insert(_DOC, sorted(docs), self._cursor, at_once)
 
     def _numbers(self, new: list[_New]) -> list[int]:
         """A free number for each, rising with their times, and with the ids of each session."""
@@ -198,7 +205,7 @@ class Docs:
             if number in old:
                 self._cursor.execute(_FORGET, (number, old[number]))
             if number in new:
-                self._cursor.execute(_INDEX, (number, new[number]))
+                _insert(_INDEX, [(number, new[number])], self._cursor)
         self._old_words, self._new_words = {}, {}
 
 
@@ -217,6 +224,25 @@ def purge(limit: int, cursor: sqlite3.Cursor) -> bool:
         cursor.execute(_ORPHANED, (session,))
         cursor.execute(_GONE, (session, first))
     return True
+
+
+def _insert(
+    into: str,
+    rows: Sequence[tuple[object, ...]],
+    cursor: sqlite3.Cursor,
+    at_once: Sequence[int] = (1,),
+) -> None:
+    """Insert rows, many in a statement.
+
+    Each statement hands Python's lock back and forth, which the sessions want meanwhile.
+    """
+    start = 0
+    while start < len(rows):
+        count = next(count for count in at_once if count <= len(rows) - start)
+        part = rows[start : start + count]
+        places = f"({', '.join('?' * len(part[0]))})"
+        cursor.execute(f"{into} {', '.join([places] * count)}", list(chain.from_iterable(part)))
+        start += count
 
 
 __all__ = ["Docs", "purge"]

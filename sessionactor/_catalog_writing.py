@@ -217,11 +217,10 @@ class Writing:
                     self._children(known.number, stored)
                     part = known.columns[0]
                     if known.indexed or not self._docs.adopt(part, known.number, stored):
-                        for row in stored:
-                            self._docs.put(known.number, row, is_new=row[0] > indexed)
+                        self._docs.put(known.number, stored, indexed)
                     indexed = max(indexed, *(row[0] for row in stored)) if stored else indexed
                 case UpdateRow(row):
-                    self._docs.put(known.number, row, is_new=False)
+                    self._docs.put(known.number, [row], row[0])
                     indexed = max(indexed, row[0])
                 case RemoveRows(first, last):
                     upto = MAX_ID if last is None else last
@@ -235,7 +234,7 @@ class Writing:
         children = [
             (parent, number, row[0], rows.time(row[3]))
             for row in stored
-            if (parent := rows.text(row[7])) is not None
+            if row[7] is not None and (parent := rows.text(row[7])) is not None
         ]
         if children:
             self.cursor.executemany(_CHILD, children)

@@ -21,7 +21,7 @@ MAX_ROWS: Final = 50_000
 """Rows that wait at most …"""
 MAX_BYTES: Final = 32 << 20
 """… and bytes of their messages."""
-BATCH_ROWS: Final = 512
+BATCH_ROWS: Final = 1024
 BATCH_BYTES: Final = 2 << 20
 """Taken in together at most: so long it takes before others have their turn."""
 _JOINED_ROWS: Final = BATCH_ROWS // 8

@@ -81,6 +81,7 @@ def check(value: object, what: str) -> str:
     return text
 
 
+@lru_cache(maxsize=1024)
 def id_part(session_id: str) -> str:
     """The file-name part of a session id: one to one."""
     if _PLAIN_ID.fullmatch(session_id):

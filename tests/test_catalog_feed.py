@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import closing, nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -67,6 +68,23 @@ async def test_sessions_that_were_there_before_are_read(path: Path | None) -> No
         sessions.remove(f"s{number}", 3, 5)
     async with catalog_of(sessions, path) as catalog:
         await agree(catalog, sessions, "word", "other")
+
+
+@pytest.mark.parametrize("long", [0, 10_000])
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 127, 128, 129, 300])
+async def test_of_rows_that_come_together_each_is_found(
+    path: Path | None, count: int, long: int
+) -> None:
+    sessions = Sessions()
+    async with catalog_of(sessions, path) as catalog:
+        sessions.create("s")
+        texts = [f"word w{number}" for number in range(count)]
+        texts[count // 2] += " other" * long
+        sessions.append("s", *texts)
+        last = f"w{count - 1}"
+        await agree(catalog, sessions, "word", "other", "w0", f"w{count // 2}", last)
+        sessions.remove("s", count, count)  # which names what was indexed again
+        await agree(catalog, sessions, "word", "w0", last)
 
 
 @pytest.mark.parametrize("told", [0, 1, 2])
@@ -456,7 +474,11 @@ async def test_it_rests_unless_somebody_waits(tmp_path: Path) -> None:
         await agree(catalog, sessions)
 
 
-async def test_it_does_not_fall_behind_for_its_rests(tmp_path: Path) -> None:
+async def test_it_does_not_fall_behind_for_its_rests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if its work took no time: then it rests only for how little there is to do.
+    monkeypatch.setattr("sessionactor._indexer.time", SimpleNamespace(perf_counter=lambda: 0.0))
     sessions = Sessions()
     feed = Feed()
     async with catalog_of(sessions, tmp_path / "catalog", feed=feed) as catalog:
@@ -470,7 +492,7 @@ async def test_it_does_not_fall_behind_for_its_rests(tmp_path: Path) -> None:
 
         feed.rest = noted  # type: ignore[method-assign]
         sessions.create("s")
-        for _ in range(40):
+        for _ in range(4 * BATCH_ROWS // 50):
             sessions.append("s", *["word"] * 50)
         await eventually(lambda: bool(rests) and not rests[-1][1])
         while_crowded = [seconds for seconds, _ in rests[:2]]

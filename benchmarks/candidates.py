@@ -90,16 +90,24 @@ class Ours(Candidate):
     """This package, as it comes."""
 
     name = "sessionactor"
+    catalog = True
 
     async def open(self) -> None:
         durability: Any = self.synchronous.lower()
-        self.registry = SessionRegistry(self.directory, durability=durability)
+        self.registry = SessionRegistry(self.directory, durability=durability, catalog=self.catalog)
         await self.resources.enter_async_context(self.registry)
 
     @asynccontextmanager
     async def session(self, session_id: str) -> AsyncIterator[OurConversation]:
         yield OurConversation(await self.registry.start(session_id))
         await self.registry.stop(session_id)
+
+
+class OursAlone(Ours):
+    """This package without its catalog: what that costs is seen beside it."""
+
+    name = "sessionactor, `catalog=False`"
+    catalog = False
 
 
 _COLUMNS = (

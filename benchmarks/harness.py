@@ -106,13 +106,15 @@ async def compare(
     targets: Sequence[Target] = (),
     limit: float | None = None,
     checks: Sequence[Check] = (),
+    variants: Sequence[str] = (),
     note: str = "",
 ) -> Section:
     """Measure candidates in turn, round by round, and set them against each other.
 
     Each round begins with another candidate. One that raises is out, and the table says why.
     Units that end in `/s` are better when higher, all others when lower. `limit` is what our
-    own figure may be at most, in any round; `checks` are about medians, of any row.
+    own figure may be at most, in any round; `checks` are about medians, of any row; `variants`
+    are rows of ours too, of which the table tells what they are beside the targets.
     """
     figures = {name: Figures() for name in measures}
     names = list(measures)
@@ -123,7 +125,7 @@ async def compare(
                 await _measure(measures[name], figures[name])
                 print(".", end="", file=sys.stderr, flush=True)
     print(f" {title}", file=sys.stderr)
-    return _section(title, unit, figures, ours, targets, limit, checks, note)
+    return _section(title, unit, figures, ours, targets, limit, checks, variants, note)
 
 
 async def _measure(measure: Measure, figures: Figures) -> None:
@@ -143,6 +145,7 @@ def _section(
     targets: Sequence[Target],
     limit: float | None,
     checks: Sequence[Check],
+    variants: Sequence[str],
     note: str,
 ) -> Section:
     if figures[ours].failure is not None:
@@ -174,8 +177,23 @@ def _section(
     outcomes = [check.outcome(unit, figures) for check in checks]
     lines += ["", *(f"- {said}: {_verdict(reached)}" for reached, said in outcomes)]
     missed += [said for reached, said in outcomes if not reached]
+    lines += _of_variants(variants, bounds, figures)
     text = "\n".join([*([note, ""] if note else []), *lines]).rstrip()
     return Section(title, text, [f"{title}: {sentence}" for sentence in missed])
+
+
+def _of_variants(
+    variants: Sequence[str], bounds: Mapping[str | None, Target], figures: Mapping[str, Figures]
+) -> list[str]:
+    """What would be said of the targets if a variant were ours."""
+    lines = []
+    for variant in variants:
+        for name, target in bounds.items():
+            if name is not None and figures[variant].failure is None:
+                ratio = median(map(truediv, figures[variant].values, figures[name].values))
+                said = f"{variant}: {_number(ratio)} × {name}, to reach {target.bound}"
+                lines.append(f"- {said}: {_verdict(target.reached(ratio))}")
+    return lines
 
 
 def _verdict(reached: bool) -> str:

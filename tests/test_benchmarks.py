@@ -107,3 +107,17 @@ async def test_a_limit_is_about_every_round() -> None:
 async def test_of_rates_the_best_is_the_highest() -> None:
     best = Target(["fast", "slow"], at_least=1)
     assert await missed("messages/s", [best]) == ["title: 0.1 × slow, to reach ≥ 1"]
+
+
+async def test_of_another_row_of_ours_it_is_told_what_it_would_reach() -> None:
+    section = await compare(
+        "title",
+        "ms",
+        {name: figure(values) for name, values in FIGURES.items()},
+        rounds=3,
+        ours="ours",
+        targets=[Target("slow", at_most=0.05)],
+        variants=["fast"],
+    )
+    assert section.missed == ["title: 0.1 × slow, to reach ≤ 0.05"]  # of ours alone
+    assert section.text.endswith("- fast: 0.05 × slow, to reach ≤ 0.05: yes")

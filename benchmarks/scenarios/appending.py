@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.candidates import Candidate, NaiveAiosqlite, Ours, RawConversation, RawSqlite
+from benchmarks.candidates import (
+    Candidate,
+    NaiveAiosqlite,
+    Ours,
+    OursAlone,
+    RawConversation,
+    RawSqlite,
+)
 from benchmarks.harness import Measure, Section, Target, compare
 from benchmarks.lineup import BASELINES, SHORT, Candidates, everyone, installed, peers
 from benchmarks.peers import OpenAISQLite
@@ -63,11 +70,12 @@ async def _appends(
             rounds=settings.rounds,
             ours=Ours.name,
             targets=targets if size == "300 B" else (),
+            variants=[OursAlone.name] if OursAlone in candidates else [],
             note=note,
         )
 
     sections = [
-        await section("300 B", [message_of(300)], everyone(), note),
+        await section("300 B", [message_of(300)], [*everyone(), OursAlone], note),
         await section("4 KB", [message_of(4096)], installed(SHORT)),
     ]
     title = "real conversations"
@@ -111,14 +119,16 @@ async def latency(settings: Settings) -> list[Section]:
 
         return measure
 
+    candidates: Candidates = (*BASELINES, OursAlone)
     return [
         await compare(
             "Latency of an append at NORMAL, one caller, 300 B",
             "ms",
-            {candidate.name: median_of(candidate) for candidate in BASELINES},
+            {candidate.name: median_of(candidate) for candidate in candidates},
             rounds=settings.rounds,
             ours=Ours.name,
             targets=[Target(NaiveAiosqlite.name, at_most=0.6)],
+            variants=[OursAlone.name],
             note="The p50 of each round.",
         )
     ]

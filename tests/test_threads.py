@@ -14,6 +14,7 @@ from waiting import PATIENCE_S
 
 from sessionactor import SessionRegistry, StorageError
 from sessionactor._threads import submit
+from sessionactor.interchange import export_session, import_session
 
 
 @contextlib.contextmanager
@@ -59,3 +60,17 @@ def test_what_got_no_thread_of_its_own_may_find_one(monkeypatch: pytest.MonkeyPa
         submit(pool, free.wait, PATIENCE_S)
         monkeypatch.setattr(threading.Thread, "start", refuse_when_taken)
         assert submit(pool, lambda: (taken.set(), "done")).result(PATIENCE_S) == (None, "done")
+
+
+async def test_who_imports_or_exports_and_gets_no_thread_is_told_so(tmp_path: Path) -> None:
+    async with SessionRegistry(None) as registry:
+        session = await registry.start("s")
+        await session.append("a", {"role": "user", "content": "x"})
+        with no_more_threads():
+            with pytest.raises(OSError, match="start new thread"):
+                await export_session(registry, "s", tmp_path / "s.jsonl")
+            with pytest.raises(OSError, match="start new thread"):
+                await import_session(registry, tmp_path / "s.jsonl")
+        assert list(tmp_path.iterdir()) == []
+        await export_session(registry, "s", tmp_path / "s.jsonl")
+        assert (tmp_path / "s.jsonl").is_file()

@@ -12,6 +12,7 @@ import stat
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, ParamSpec, TypeVar
@@ -20,6 +21,7 @@ import anyio
 
 from sessionactor import _names as names
 from sessionactor._syncing import sync_directory
+from sessionactor._threads import submit
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -30,6 +32,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, "sessionactor-interchange")
+        self._has_thread = False
 
     async def __aenter__(self) -> Worker:
         return self
@@ -40,7 +43,9 @@ class Worker:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        last = asyncio.get_running_loop().run_in_executor(self._executor, bool)
+        if not self._has_thread:
+            return
+        last = self._submit(bool)
         cancelled = None
         with anyio.CancelScope(shield=True):
             while not last.done():
@@ -53,14 +58,21 @@ class Worker:
             raise cancelled
 
     async def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Have the thread call a function. Cancelled, the function is called all the same."""
-        loop = asyncio.get_running_loop()
-        call = loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
-        return await asyncio.shield(call)
+        """Have the thread call a function. Cancelled, the function is called all the same.
+
+        Raises:
+            OSError: no thread can be started; the function is not called.
+        """
+        return await asyncio.shield(self._submit(partial(function, *args, **kwargs)))
 
     def post(self, function: Callable[[], object]) -> None:
-        """Have the thread call a function in turn, without waiting for it."""
-        self._executor.submit(function)
+        """Have the thread call a function in turn, without waiting for it; after a `run`."""
+        submit(self._executor, function)
+
+    def _submit(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
+        call = submit(self._executor, function)
+        self._has_thread = True
+        return asyncio.wrap_future(call)
 
 
 class NewFile:

@@ -6,6 +6,7 @@ from typing import Any, Final, get_args
 
 from sessionactor import _names as names
 from sessionactor._changes import StateName, StoredInfo
+from sessionactor._requests import MAX_ID
 from sessionactor._terms import storable
 
 COLUMNS: Final = ("part", "entry", *StoredInfo._fields)
@@ -59,7 +60,8 @@ def text(value: object) -> str | None:
 
 
 def _whole(value: object) -> int:
-    return int(value) if isinstance(value, int) else 0
+    """A number that SQLite can hold, which a difference of two that it held may not be."""
+    return int(value) if isinstance(value, int) and abs(value) <= MAX_ID else 0
 
 
 __all__ = ["COLUMNS", "INFO", "clean", "columns", "text", "time"]

@@ -326,3 +326,18 @@ async def test_no_bytes_in_a_row_raise_anything_else_nor_become_another_type(
     tmp_path_factory: pytest.TempPathFactory, garbage: list[bytes]
 ) -> None:
     await read_as_stored(tmp_path_factory.mktemp("corrupt"), garbage)
+
+
+@pytest.mark.parametrize("removed", [-(2**63), 2**63 - 1])
+async def test_a_damaged_count_spoils_no_listing_of_the_others(
+    tmp_path: Path, removed: int
+) -> None:
+    async with SessionRegistry(tmp_path) as registry:
+        session = await five_rows(registry)
+        await registry.start("other")
+        await registry.rebuild_catalog()
+        change_file(session, "UPDATE session SET removed = ?", removed)
+        await registry.rebuild_catalog()
+        listed = {info.session_id: info for info in (await registry.sessions()).sessions}
+    assert listed.keys() == {"s", "other"}
+    assert listed["other"].message_count == 0

@@ -53,8 +53,17 @@ def _same_leaf(one: Any, other: Any) -> bool:
     if isinstance(one, float):
         return struct.pack("d", one) == struct.pack("d", other)
     if isinstance(one, set | frozenset):
-        return sorted(map(repr, one)) == sorted(map(repr, other))
+        return _shown(one) == _shown(other)
     return bool(one == other)
+
+
+def _shown(value: Any) -> str:
+    """Its `repr`, but for the order of sets: what is no number is elsewhere in each."""
+    if isinstance(value, set | frozenset):
+        return f"{type(value).__name__}{sorted(map(_shown, value))}"
+    if isinstance(value, tuple):
+        return f"tuple{[_shown(item) for item in value]}"
+    return repr(value)
 
 
 def depth(value: Any) -> int:

@@ -49,3 +49,11 @@ def test_pages_are_damaged_whatever_their_number() -> None:
     for seed in range(200):
         data = Random(seed).randbytes(Random(seed).choice([0, 10, 2048, 20480]))
         garbage.pages(data, 2048, Random(seed))
+
+
+def test_sets_in_sets_are_the_same_whatever_their_order() -> None:
+    def made(number: float) -> object:
+        return {"a": frozenset({"a", frozenset({float("nan"), number})})}
+
+    assert same(made(1), made(1))
+    assert not same(made(1), made(2))

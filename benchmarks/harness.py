@@ -56,12 +56,11 @@ class Check:
         ]
         if failed:
             return False, "; ".join(failed)
-        values = figures[self.figure].values
+        ours = figures[self.figure]
         if self.of is None:
-            value, what = median(values), unit
+            value, what = ours.median, unit
         else:
-            value = median(map(truediv, values, figures[self.of].values))
-            what = f"× {self.of}"
+            value, what = ours.over(figures[self.of]), f"× {self.of}"
         return value <= self.at_most, (
             f"{self.figure}: {_number(value)} {what}, to reach ≤ {_number(self.at_most)}"
         )
@@ -78,6 +77,10 @@ class Figures:
     def median(self) -> float:
         """The middle one."""
         return median(self.values)
+
+    def over(self, other: Figures) -> float:
+        """The median of what each round's figure is, divided by another's of that round."""
+        return median(map(truediv, self.values, other.values))
 
     def __str__(self) -> str:
         if self.failure is not None:
@@ -166,7 +169,7 @@ def _section(
             if limit is not None and worst > limit:
                 missed.append(f"up to {_number(worst)} {unit}, limit {limit:g}")
         elif theirs.failure is None:
-            ratio = median(map(truediv, figures[ours].values, theirs.values))
+            ratio = figures[ours].over(theirs)
             cells[2] = _number(ratio)
             if name in bounds:
                 target = bounds[name]
@@ -190,7 +193,7 @@ def _of_variants(
     for variant in variants:
         for name, target in bounds.items():
             if name is not None and figures[variant].failure is None:
-                ratio = median(map(truediv, figures[variant].values, figures[name].values))
+                ratio = figures[variant].over(figures[name])
                 said = f"{variant}: {_number(ratio)} × {name}, to reach {target.bound}"
                 lines.append(f"- {said}: {_verdict(target.reached(ratio))}")
     return lines

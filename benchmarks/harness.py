@@ -6,7 +6,6 @@ import gc
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import truediv
 from statistics import median
 from typing import TypeAlias
 
@@ -80,7 +79,7 @@ class Figures:
 
     def over(self, other: Figures) -> float:
         """The median of what each round's figure is, divided by another's of that round."""
-        return median(map(truediv, self.values, other.values))
+        return median(a / b for a, b in zip(self.values, other.values, strict=False))
 
     def __str__(self) -> str:
         if self.failure is not None:

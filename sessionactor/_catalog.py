@@ -15,13 +15,14 @@ from sessionactor import _catalog_queries as queries
 from sessionactor import _names as names
 from sessionactor._catalog_events import Committed, Deleted, Event, Opened, Renamed
 from sessionactor._catalog_file import LostError, Place
-from sessionactor._catalog_queries import Child, IsLive, Listing, Search
+from sessionactor._catalog_queries import Child, Listing, Search
+from sessionactor._catalog_rows import Here
 from sessionactor._changes import Step, StoredInfo
 from sessionactor._errors import NoCatalogError, SessionError, StorageError
 from sessionactor._feed import Feed
 from sessionactor._indexer import Indexer, Progress, Source
 from sessionactor._loading import DAMAGE
-from sessionactor._records import SearchHit
+from sessionactor._records import SearchHit, SessionInfo
 from sessionactor._text import TextOf
 
 _T = TypeVar("_T")
@@ -36,7 +37,7 @@ class Catalog:
         place: Where it is.
         source: Where the sessions are.
         text_of: What text a message has; called in any thread.
-        is_live: Whether a session's stored `running` is true; called in any thread.
+        here: What it is not told of a session; called in any thread.
         lazy: Do nothing before the first question. Then closing a session does not wait for
             the catalog: what it was told is all that it needs.
         feed: The queue in front of it.
@@ -47,14 +48,14 @@ class Catalog:
         place: Place,
         source: Source,
         text_of: TextOf,
-        is_live: IsLive,
+        here: Here,
         *,
         lazy: bool = False,
         feed: Feed | None = None,
     ) -> None:
         self._place = place
         self._feed = feed or Feed()
-        self._is_live = is_live
+        self._here = here
         self._lazy = lazy
         self._indexer = Indexer(place, source, text_of, self._feed)
         self._works = False
@@ -121,14 +122,14 @@ class Catalog:
 
     # what it is asked
 
-    async def sessions(self, asked: Listing) -> tuple[list[StoredInfo], str | None]:
+    async def sessions(self, asked: Listing) -> tuple[list[SessionInfo], str | None]:
         """A page of sessions, and the cursor of the next one.
 
         Raises:
             InvalidValueError: the cursor is none of this order.
             StorageError: the disk fails.
         """
-        return await self.ask(partial(queries.sessions, asked, self._is_live))
+        return await self.ask(partial(queries.sessions, asked, self._here))
 
     async def metadata(
         self, session_ids: Collection[str] | None, asked: Listing
@@ -144,9 +145,9 @@ class Catalog:
         """The rows whose parent that is; raises `StorageError`."""
         return await self.ask(partial(queries.children, parent))
 
-    async def running(self) -> list[StoredInfo]:
+    async def running(self) -> list[SessionInfo]:
         """The sessions that run now, the longest running first; raises `StorageError`."""
-        return await self.ask(partial(queries.running, self._is_live))
+        return await self.ask(partial(queries.running, self._here))
 
     async def rebuild(self, progress: Progress | None = None) -> None:
         """Make it anew and read all sessions; `progress` is told how many of how many.
@@ -214,7 +215,7 @@ class NoCatalog:
     async def flush(self, session_id: str | None = None) -> None:
         """Nothing was told, so all is in."""
 
-    async def sessions(self, asked: Listing) -> tuple[list[StoredInfo], str | None]:
+    async def sessions(self, asked: Listing) -> tuple[list[SessionInfo], str | None]:
         """Refuse."""
         raise _no_catalog()
 
@@ -232,7 +233,7 @@ class NoCatalog:
         """Refuse."""
         raise _no_catalog()
 
-    async def running(self) -> list[StoredInfo]:
+    async def running(self) -> list[SessionInfo]:
         """Refuse."""
         raise _no_catalog()
 

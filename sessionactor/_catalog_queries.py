@@ -6,27 +6,24 @@ import fnmatch
 import json
 import re
 import sqlite3
-from collections.abc import Callable, Collection
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from collections.abc import Collection
+from typing import Any, Final, Literal, NamedTuple
 
 from sessionactor import _cursors as cursors
 from sessionactor import _names as names
-from sessionactor._catalog_rows import INFO
+from sessionactor._catalog_rows import INFO, Here, IsLive, infos
 from sessionactor._catalog_words import agent_word, session_word
-from sessionactor._changes import StateName, StoredInfo, are_sound
+from sessionactor._changes import StateName
 from sessionactor._cursors import Created, Order, Updated
-from sessionactor._records import SearchHit
+from sessionactor._records import SearchHit, SessionInfo
 from sessionactor._terms import fts_query, snippet
 from sessionactor._times import from_microseconds
-
-IsLive: TypeAlias = Callable[[str, str | None], bool]
-"""Whether a session's `running`, of a registry with that token, is true."""
 
 _FEW: Final = 1000
 """So few sessions with a metadata value are sorted; more are walked over in their order."""
 
 _WALK: Final = "SELECT generation, seq FROM catalog"
-_SELECT: Final = f"SELECT s.id, {INFO} FROM sessions AS s"
+_SELECT: Final = f"SELECT {INFO} FROM sessions AS s"
 _WITH_VALUE: Final = "SELECT session FROM metadata WHERE key = ? AND value IS ? LIMIT ?"
 _HAS_VALUE: Final = (
     "EXISTS (SELECT 1 FROM metadata AS m WHERE m.session = s.id AND m.key = ? AND m.value IS ?)"
@@ -102,8 +99,8 @@ class Child(NamedTuple):
 
 
 def sessions(
-    asked: Listing, is_live: IsLive, connection: sqlite3.Connection
-) -> tuple[list[StoredInfo], str | None]:
+    asked: Listing, here: Here, connection: sqlite3.Connection
+) -> tuple[list[SessionInfo], str | None]:
     """A page, and the cursor of the next one.
 
     Raises:
@@ -112,7 +109,7 @@ def sessions(
     cursor = None if asked.cursor is None else cursors.decode(asked.cursor, asked.order)
     connection.execute("BEGIN")
     try:
-        walk = _Walk(asked, is_live, connection)
+        walk = _Walk(asked, here, connection)
         if asked.order == "created":
             return walk.created(cursor if isinstance(cursor, Created) else None)
         return walk.updated(cursor if isinstance(cursor, Updated) else None)
@@ -139,25 +136,26 @@ class _Where:
 class _Walk:
     """One page of a walk over the sessions that pass the filters."""
 
-    def __init__(self, asked: Listing, is_live: IsLive, connection: sqlite3.Connection) -> None:
+    def __init__(self, asked: Listing, here: Here, connection: sqlite3.Connection) -> None:
         self._asked = asked
-        self._is_live = is_live
+        self._here = here
         self._connection = connection
-        self._where = _filters(asked, is_live, connection)
+        self._where = _filters(asked, here.is_live, connection)
 
-    def created(self, after: Created | None) -> tuple[list[StoredInfo], str | None]:
+    def created(self, after: Created | None) -> tuple[list[SessionInfo], str | None]:
         found = self._page(
             self._asked.limit,
             [] if after is None else ["(s.created_at, s.session_id) > (?, ?)"],
             after or (),
             "s.created_at, s.session_id",
         )
-        infos = self._infos(found)
+        page = self._shown(found)
         if len(found) <= self._asked.limit:
-            return infos, None
-        return infos, cursors.encode(Created(infos[-1].created_at, infos[-1].session_id))
+            return page, None
+        _, session_id, _, created_at, *_ = found[self._asked.limit - 1]
+        return page, cursors.encode(Created(created_at, session_id))
 
-    def updated(self, after: Updated | None) -> tuple[list[StoredInfo], str | None]:
+    def updated(self, after: Updated | None) -> tuple[list[SessionInfo], str | None]:
         generation, seq = self._connection.execute(_WALK).fetchone()
         if after is None:
             after = Updated(generation, seq, None, 0)
@@ -170,9 +168,8 @@ class _Walk:
         found = self._unchanged(after) if first else []
         limit = self._asked.limit
         if len(found) > limit:
-            last = found[limit - 1]
-            number, last_at = last[0], last[1 + _LAST_AT]
-            return self._infos(found), cursors.encode(
+            number, _, _, _, last_at, *_ = found[limit - 1]
+            return self._shown(found), cursors.encode(
                 Updated(generation, after.seq, last_at, number)
             )
         start = 0 if first else after.number
@@ -183,11 +180,11 @@ class _Walk:
             "s.id",
             _BY_CHANGE,
         )
-        infos = self._infos([*found, *changed])
+        page = self._shown([*found, *changed])
         if len(found) + len(changed) <= limit:
-            return infos, None
+            return page, None
         number = changed[limit - len(found) - 1][0] if len(found) < limit else 0
-        return infos, cursors.encode(Updated(generation, after.seq, None, number))
+        return page, cursors.encode(Updated(generation, after.seq, None, number))
 
     def _unchanged(self, after: Updated) -> list[Any]:
         """One row more than a page of those that are where they were when the walk began."""
@@ -205,11 +202,8 @@ class _Walk:
             (*self._where.values, *values, limit + 1),
         ).fetchall()
 
-    def _infos(self, found: list[Any]) -> list[StoredInfo]:
-        return _shown(found[: self._asked.limit], self._is_live)
-
-
-_LAST_AT: Final = StoredInfo._fields.index("last_at")
+    def _shown(self, found: list[Any]) -> list[SessionInfo]:
+        return infos(found[: self._asked.limit], self._here)
 
 
 def _filters(asked: Listing, is_live: IsLive, connection: sqlite3.Connection) -> _Where:
@@ -290,23 +284,10 @@ def metadata(
     return found
 
 
-def running(is_live: IsLive, connection: sqlite3.Connection) -> list[StoredInfo]:
+def running(here: Here, connection: sqlite3.Connection) -> list[SessionInfo]:
     """The sessions that run now, the longest running first."""
-    found = _shown(connection.execute(_RUNNING).fetchall(), is_live)
+    found = infos(connection.execute(_RUNNING).fetchall(), here)
     return [info for info in found if info.state == "running"]
-
-
-def _shown(found: list[Any], is_live: IsLive) -> list[StoredInfo]:
-    """Rows as what they tell now: what ran in a process that is gone does not run."""
-    infos = [StoredInfo._make(row[1:]) for row in found]
-    if not are_sound(infos):
-        raise sqlite3.DatabaseError("the catalog is damaged")
-    return [
-        info._replace(state="interrupted")
-        if info.state == "running" and not is_live(info.session_id, info.token)
-        else info
-        for info in infos
-    ]
 
 
 def search(asked: Search, connection: sqlite3.Connection) -> list[SearchHit]:

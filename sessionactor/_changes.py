@@ -295,15 +295,16 @@ _TYPES: Final = (
 """Of the fields of `StoredInfo`."""
 
 
-def are_sound(infos: Collection[StoredInfo]) -> bool:
-    """Whether they are what sessions can be: what a damaged file says may not."""
-    if not infos:
-        return True
-    columns: Any = StoredInfo._make(zip(*infos, strict=True))  # sooner looked at than rows
-    if not all(map(_has_types, _TYPES, columns)):
+def are_sound(columns: Iterable[Collection[object]]) -> bool:
+    """Whether these are what sessions can be: what a damaged file says may not.
+
+    `columns`: of each field of `StoredInfo` its values, for one session or more.
+    """
+    infos: Any = StoredInfo._make(columns)
+    if not all(map(_has_types, _TYPES, infos)):
         return False
-    times = {*columns.created_at, *columns.last_at, *columns.turn_started_at} - {None}
-    return min(times) >= EARLIEST and max(times) <= LATEST and _STATES.issuperset(columns.state)
+    times = {*infos.created_at, *infos.last_at, *infos.turn_started_at} - {None}
+    return min(times) >= EARLIEST and max(times) <= LATEST and _STATES.issuperset(infos.state)
 
 
 def _has_types(types: frozenset[type], column: Iterable[object]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
@@ -92,7 +92,8 @@ class Feed:
         self._newest: dict[str, Queued] = {}  # part -> its last one in the queue
         self._rows = 0
         self._bytes = 0
-        self._wanted: dict[str, int] = {}  # part -> ticket
+        # part -> ticket; a dict would keep, and walk over, the room of those it once had.
+        self._wanted: OrderedDict[str, int] = OrderedDict()
         self._reading: dict[str, int] = {}
         self._waiting: list[_Waiting] = []
         self.is_closed = False

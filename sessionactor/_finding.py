@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final, Literal
 
 from sessionactor import _names as names
 from sessionactor._catalog_queries import Listing, Search
-from sessionactor._changes import StateName, StoredInfo
+from sessionactor._changes import StateName
 from sessionactor._commands import Expire
 from sessionactor._cursors import Order
 from sessionactor._errors import (
@@ -30,7 +29,7 @@ from sessionactor._records import (
     SessionInfo,
     SessionList,
 )
-from sessionactor._rows import decoded, session_info
+from sessionactor._rows import decoded
 from sessionactor._supervisor import Supervisor
 from sessionactor._times import now
 
@@ -153,8 +152,7 @@ class Finding:
         )  # fmt: skip
         if active is not None:
             asked = asked._replace(active_ids=supervisor.running_ids())
-        found, following = await supervisor.ask_catalog(supervisor.catalog.sessions(asked))
-        return SessionList(self._infos(found), following)
+        return SessionList(*await supervisor.ask_catalog(supervisor.catalog.sessions(asked)))
 
     async def metadata(
         self,
@@ -217,8 +215,7 @@ class Finding:
     async def running(self) -> list[SessionInfo]:
         """The sessions in state `running`, here or in another process, the oldest turn first."""
         supervisor = self._usable()
-        found = await supervisor.ask_catalog(supervisor.catalog.running())
-        return self._infos(found)
+        return await supervisor.ask_catalog(supervisor.catalog.running())
 
     async def stuck(self, older_than: timedelta) -> list[SessionInfo]:
         """Those that have been running for longer than that, the oldest turn first."""
@@ -320,19 +317,6 @@ class Finding:
             ]
             if cursor is None:
                 return list(dict.fromkeys(found))
-
-    def _infos(self, found: Iterable[StoredInfo]) -> list[SessionInfo]:
-        place, is_running = self._path, self._usable().is_running
-        return [
-            session_info(
-                one,
-                place and place.joinpath(names.file_name(one.session_id, one.name)),
-                active=is_running(one.session_id),
-            )
-            for one in found
-        ]
-
-    _path: Path | None
 
     def _usable(self) -> Supervisor:
         raise NotImplementedError

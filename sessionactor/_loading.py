@@ -78,7 +78,7 @@ def load(connection: sqlite3.Connection) -> Loaded:
         *("idle", None, None, token, parent, 0, 0),
     )
     info = info.at(state, token)
-    if not are_sound([info]):
+    if not are_sound([(value,) for value in info]):
         raise sqlite3.DatabaseError("the session table is damaged")
     return Loaded(info, state)
 

@@ -22,12 +22,12 @@ from sessionactor import _names as names
 from sessionactor._catalog import Catalog, NoCatalog
 from sessionactor._catalog_events import Listed
 from sessionactor._catalog_file import MemoryCatalog
-from sessionactor._catalog_queries import Child, IsLive, Listing, Search
-from sessionactor._changes import StoredInfo
+from sessionactor._catalog_queries import Child, Listing, Search
+from sessionactor._catalog_rows import Here
 from sessionactor._errors import SchemaVersionError, SessionNotFoundError, StorageError
 from sessionactor._indexer import Source
 from sessionactor._read_only import ReadOnlyDirectory
-from sessionactor._records import SearchHit
+from sessionactor._records import SearchHit, SessionInfo
 from sessionactor._schema import for_memory
 from sessionactor._sources import DiskSource
 from sessionactor._text import TextOf
@@ -55,16 +55,16 @@ class ReadOnlyCatalog(NoCatalog):
         directory: ReadOnlyDirectory,
         source: Source,
         text_of: TextOf,
-        is_live: IsLive,
+        here: Here,
     ) -> None:
         self._directory = directory
         self._source = source
         self._text_of = text_of
-        self._is_live = is_live
+        self._here = here
 
-    async def sessions(self, asked: Listing) -> tuple[list[StoredInfo], str | None]:
+    async def sessions(self, asked: Listing) -> tuple[list[SessionInfo], str | None]:
         """A page of sessions, and the cursor of the next one; raises as `Catalog.sessions`."""
-        return await self._ask(partial(queries.sessions, asked, self._is_live))
+        return await self._ask(partial(queries.sessions, asked, self._here))
 
     async def metadata(
         self, session_ids: Collection[str] | None, asked: Listing
@@ -80,9 +80,9 @@ class ReadOnlyCatalog(NoCatalog):
         """The rows whose parent that is; raises `StorageError`."""
         return await self._ask(partial(queries.children, parent))
 
-    async def running(self) -> list[StoredInfo]:
+    async def running(self) -> list[SessionInfo]:
         """The sessions that run now, the longest running first; raises `StorageError`."""
-        return await self._ask(partial(queries.running, self._is_live))
+        return await self._ask(partial(queries.running, self._here))
 
     async def _ask(self, procedure: Callable[[sqlite3.Connection], _T]) -> _T:
         listing = await self._source.listing()
@@ -90,7 +90,7 @@ class ReadOnlyCatalog(NoCatalog):
             return await self._directory.run(self._answer, procedure, listing)
         except _LacksError as error:
             complete = Catalog(
-                MemoryCatalog(error.image), self._source, self._text_of, self._is_live, lazy=True
+                MemoryCatalog(error.image), self._source, self._text_of, self._here, lazy=True
             )
         try:
             return await complete.ask(procedure)

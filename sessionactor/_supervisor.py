@@ -23,6 +23,7 @@ from sessionactor._activation import Activation
 from sessionactor._capacity import Capacity
 from sessionactor._catalog import Catalog, NoCatalog
 from sessionactor._catalog_file import CatalogFile, MemoryCatalog, Place
+from sessionactor._catalog_rows import Here
 from sessionactor._changes import StoredInfo, StoredRow
 from sessionactor._commands import Rename, Stop
 from sessionactor._copies import Copies
@@ -82,7 +83,7 @@ class Supervisor:
             self._source = ReadOnlySource(self.directory)
         elif isinstance(self.directory, DiskDirectory):
             self._source = DiskSource(self.directory)
-        self.catalog = self._make_catalog(settings) if settings.catalog else NoCatalog()
+        self.catalog = self._make_catalog(path, settings) if settings.catalog else NoCatalog()
         self._around = Surroundings(
             self.directory,
             open_store,
@@ -220,7 +221,7 @@ class Supervisor:
         return session_id in self._activations
 
     def is_running(self, session_id: str) -> bool:
-        """Whether a session's actor runs."""
+        """Whether a session's actor runs; in any thread."""
         activation = self._activations.get(session_id)
         return activation is not None and activation.running
 
@@ -277,14 +278,15 @@ class Supervisor:
             crashes=counters.crashes,
         )
 
-    def _make_catalog(self, settings: Settings) -> Catalog | NoCatalog:
+    def _make_catalog(self, path: Path | None, settings: Settings) -> Catalog | NoCatalog:
         directory, token = self.directory, self._token
 
         def is_live(session_id: str, of: str | None) -> bool:
             return of == token or directory.holder(names.id_part(session_id)) is not None
 
+        here = Here(path, is_live, self.is_running)
         if isinstance(directory, ReadOnlyDirectory):
-            return ReadOnlyCatalog(directory, self._source, settings.text_of or text_of, is_live)
+            return ReadOnlyCatalog(directory, self._source, settings.text_of or text_of, here)
         place: Place = MemoryCatalog()
         if isinstance(directory, DiskDirectory):
             place = CatalogFile(directory.catalog, directory.replacing_catalog)
@@ -292,7 +294,7 @@ class Supervisor:
             place,
             self._source,
             settings.text_of or text_of,
-            is_live,
+            here,
             lazy=directory.in_memory,
         )
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sessionactor import SessionInfo
 from sessionactor import _names as names
 from sessionactor._catalog import Catalog
 from sessionactor._catalog_events import Listed, Wanted
 from sessionactor._catalog_file import CatalogFile, MemoryCatalog, Place
+from sessionactor._catalog_rows import Here
 from sessionactor._catalog_stage import prepare
 from sessionactor._changes import (
     ChangeContext,
@@ -33,6 +35,7 @@ from sessionactor._codec import encode
 from sessionactor._feed import Feed
 from sessionactor._history import Changes
 from sessionactor._indexer import Said
+from sessionactor._rows import session_info
 from sessionactor._text import TextOf, text_of
 
 START = 1_700_000_000_000_000
@@ -61,6 +64,10 @@ class Made:
     steps: list[tuple[int, Step]] = field(default_factory=list)
     rows: dict[int, Message] = field(default_factory=dict)
     metadata: dict[str, str | None] = field(default_factory=dict)
+
+    def listed(self) -> SessionInfo:
+        """What a listing tells of it."""
+        return session_info(self.info, None, active=False)
 
 
 class Sessions:
@@ -294,7 +301,8 @@ async def catalog_of(
     """A catalog in a file, or without one in memory, that is told of the sessions."""
     if place is None:
         place = MemoryCatalog() if path is None else CatalogFile(path, alone)
-    catalog = Catalog(place, sessions, text_of, is_live, lazy=lazy, feed=feed)
+    here = Here(None, is_live, lambda session_id: False)
+    catalog = Catalog(place, sessions, text_of, here, lazy=lazy, feed=feed)
     catalog.open()
     sessions.catalogs.append(catalog)
     try:

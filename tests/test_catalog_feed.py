@@ -49,8 +49,14 @@ async def agree(catalog: Catalog, sessions: Sessions, *words: str) -> None:
     found, cursor = await catalog.sessions(Listing(order="created", limit=9999))
     assert cursor is None
     assert {info.session_id: info for info in found} == {
-        session_id: made.info for session_id, made in sessions.made.items()
+        session_id: made.listed() for session_id, made in sessions.made.items()
     }
+    unseen = "SELECT session_id, token, high_water FROM sessions"
+    rows = await catalog.ask(lambda connection: connection.execute(unseen).fetchall())
+    assert sorted(rows) == sorted(
+        (session_id, made.info.token, made.info.high_water)
+        for session_id, made in sessions.made.items()
+    )
     for word in words:
         hits = await catalog.search(Search(word, limit=9999))
         assert [(hit.session_id, hit.db_id) for hit in hits] == sessions.found(word)

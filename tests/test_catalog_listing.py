@@ -16,11 +16,11 @@ from catalogs import START, Sessions, catalog_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sessionactor import SessionInfo
 from sessionactor import _catalog_queries as queries
 from sessionactor._catalog import Catalog
 from sessionactor._catalog_file import MemoryCatalog
 from sessionactor._catalog_queries import Listing
-from sessionactor._changes import StoredInfo
 from sessionactor._cursors import Created, Updated, decode, encode
 from sessionactor._errors import InvalidValueError
 
@@ -30,11 +30,11 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     return tmp_path / "catalog" if request.param == "file" else None
 
 
-def ids(infos: list[StoredInfo]) -> list[str]:
+def ids(infos: list[SessionInfo]) -> list[str]:
     return [info.session_id for info in infos]
 
 
-async def walk(catalog: Catalog, **asked: Any) -> list[StoredInfo]:
+async def walk(catalog: Catalog, **asked: Any) -> list[SessionInfo]:
     found, cursor = await catalog.sessions(Listing(**asked))
     while cursor is not None:
         more, cursor = await catalog.sessions(Listing(**asked, cursor=cursor))
@@ -53,11 +53,11 @@ async def test_a_session_is_listed_as_it_is(path: Path | None) -> None:
         sessions.run("Ada/1", "ours")
         found, cursor = await catalog.sessions(Listing())
         assert cursor is None
-        assert found == [sessions.made["Ada/1"].info]
+        assert found == [sessions.made["Ada/1"].listed()]
         sessions.rename("Ada/1", "another")
         sessions.run("Ada/1", None)
         found, _ = await catalog.sessions(Listing())
-        assert found == [sessions.made["Ada/1"].info]
+        assert found == [sessions.made["Ada/1"].listed()]
 
 
 async def test_what_changed_last_comes_first(path: Path | None) -> None:
@@ -103,14 +103,14 @@ async def walk_while_it_changes(
     async with catalog_of(sessions) as catalog:
         for number in range(8):
             sessions.create(f"s{number}")
-        at_first = {session_id: made.info for session_id, made in sessions.made.items()}
+        at_first = {session_id: made.listed() for session_id, made in sessions.made.items()}
         changed: set[str] = set()
         replaced: set[str] = set()
-        found: list[StoredInfo] = []
+        found: list[SessionInfo] = []
         cursor = None
         while True:
             page, cursor = await catalog.sessions(Listing(order=order, limit=limit, cursor=cursor))
-            assert page == [sessions.made[session_id].info for session_id in ids(page)]
+            assert page == [sessions.made[session_id].listed() for session_id in ids(page)]
             found += page
             if cursor is None:
                 break

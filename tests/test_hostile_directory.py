@@ -100,6 +100,8 @@ async def test_what_sqlite_says_of_a_damaged_schema_may_be_no_text(tmp_path: Pat
     [
         "UPDATE sessions SET last_at = 'late'",
         "UPDATE sessions SET state = 'flying'",
+        "UPDATE sessions SET message_count = 'many', room_id = x'ff'",
+        "UPDATE sessions SET turn_started_at = 1 << 62",
         "DELETE FROM docs",
         "UPDATE docs SET inserted_at = 'late'",
         "UPDATE catalog SET generation = x'ff', seq = 'many'",
@@ -111,7 +113,10 @@ async def test_a_catalog_that_makes_no_sense_is_made_anew(tmp_path: Path, change
         connection.execute(change)
     async with SessionRegistry(tmp_path) as registry:
         assert len(await registry.search("hello")) == 2
-        assert len((await registry.sessions()).sessions) == 2
+        listed = (await registry.sessions()).sessions
+        assert [(info.state, info.message_count, info.turn_started_at) for info in listed] == [
+            ("idle", 1, None)
+        ] * 2
         assert await registry.session("other").append("a", HELLO) == 2
         assert len(await registry.search("hello")) == 3
 

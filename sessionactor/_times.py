@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-LATEST: Final = 253_402_300_799_000_000
-"""The last second that a datetime can tell."""
+LATEST: Final = 253_402_300_799_999_999
+"""The last microsecond that a datetime can tell."""
 EARLIEST: Final = -62_135_596_800_000_000
 """The first one."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EXACT: Final = (1 << 33) * 1_000_000
+"""Until here, in the year 2242, doubles of seconds are less than a microsecond apart."""
 
 
 def now() -> int:
@@ -20,10 +24,11 @@ def now() -> int:
 
 def from_microseconds(value: int) -> datetime:
     """An aware datetime in UTC."""
-    return datetime.fromtimestamp(value / 1e6, UTC)  # exact: a double holds 53 bits
+    if -_EXACT <= value <= _EXACT:
+        return datetime.fromtimestamp(value / 1e6, UTC)  # half the time of what is below
+    return _EPOCH + timedelta(microseconds=value)
 
 
 def each_from_microseconds(values: Iterable[int]) -> dict[int, datetime]:
     """The datetimes of several times: rows committed together share one."""
-    fromtimestamp = datetime.fromtimestamp
-    return {value: fromtimestamp(value / 1e6, UTC) for value in set(values)}
+    return {value: from_microseconds(value) for value in set(values)}

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_interchange_events import json_values
 
+from sessionactor import SessionRegistry
 from sessionactor.interchange import export_session, import_session
 from sessionactor.testing import memory_registry
 
@@ -202,3 +203,23 @@ async def test_a_message_is_an_object(tmp_path: Path, text: str) -> None:
         result = await import_session(registry, file, format="loop")
         assert (result.status, result.problems[0].line) == ("refused", 3)
         assert "a message is an object" in result.problems[0].reason
+
+
+@pytest.mark.parametrize("form", ["loop", "events"])
+async def test_what_is_of_the_last_microseconds_of_all_is_imported(
+    tmp_path: Path, form: Any
+) -> None:
+    event = {"id": "6f1e4f0e-3c1c-4a4e-9f0a-0d9f5a3b2c1d", "session_id": "s", "parent_id": None}
+    event |= {"timestamp": "9999-12-31T23:59:59.999Z", "event": MESSAGES[0]}
+    header = {**HEADER, "created_at_ms": 253_402_300_799_999, "message_count": 1}
+    file = tmp_path / "s.jsonl"
+    file.write_text(text_of(header, MESSAGES[0]) if form == "loop" else text_of(event))
+    last = datetime(9999, 12, 31, 23, 59, 59, 999_000, UTC)
+    async with SessionRegistry(tmp_path / "sessions") as registry:
+        assert (await import_session(registry, file, format=form)).status == "imported"
+        session = registry.session("s")
+        assert [row.inserted_at for row in await session.messages()] == [last]
+        assert await session.append("a", MESSAGES[1]) == 2
+        await registry.stop("s")
+        assert (await session.info()).last_activity == last
+        assert [info.last_activity for info in (await registry.sessions()).sessions] == [last]

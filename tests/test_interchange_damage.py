@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessionactor import SessionRegistry
+from sessionactor._times import EARLIEST, LATEST
 from sessionactor.interchange import (
     Format,
     ImportedFile,
@@ -366,3 +367,19 @@ async def test_a_file_that_is_changed_while_it_is_imported_makes_no_session(
         assert "changed" in result.problems[0].reason
         assert await registry.find("*") == []
         assert (await import_session(registry, file, format="loop")).status == "imported"
+
+
+@pytest.mark.parametrize("member", ["created_at", "last_activity", "turn_started_at"])
+@pytest.mark.parametrize("beyond", [EARLIEST - 1, -(2**62), LATEST + 1, 2**62])
+async def test_a_session_has_times_of_the_years_1_to_9999(
+    tmp_path: Path, member: str, beyond: int
+) -> None:
+    first, *rest = (await whole_file(tmp_path, "sessionactor")).splitlines(keepends=True)
+    header = {**json.loads(first), member: beyond}
+    data = json.dumps(header).encode() + b"\n" + b"".join(rest)
+    strict, lax, _ = await both_ways(tmp_path, "sessionactor", data)
+    assert (strict.status, lax.status) == ("refused", "refused")
+    assert (strict.problems[0].line, strict.problems[0].reason) == (
+        1,
+        f"{member!r} is beyond the years 1 to 9999",
+    )

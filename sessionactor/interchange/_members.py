@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sessionactor._requests import MAX_ID
+from sessionactor._times import EARLIEST, LATEST
 from sessionactor.interchange._from_json import BadLineError
 from sessionactor.interchange._moments import nanoseconds_of
 
@@ -74,8 +75,19 @@ class Members:
             raise BadLineError(f"{name!r} is a {_name(value)}, not true or false")
         return value
 
+    def moment(self, name: str) -> int:
+        """A time that a session can have, as microseconds."""
+        value = self.time(name)
+        if not EARLIEST <= value <= LATEST:
+            raise BadLineError(f"{name!r} is beyond the years 1 to 9999")
+        return value
+
+    def optional_moment(self, name: str) -> int | None:
+        """A time that a session can have, if it is there."""
+        return self.moment(name) if name in self._left else None
+
     def time(self, name: str) -> int:
-        """A time, as microseconds."""
+        """A time, as microseconds; a row of a file can have any."""
         if type(self._left.get(name)) is int:  # one beyond the years 1 to 9999
             return self.integer(name, -MAX_ID)
         text = self.text(name)

@@ -252,14 +252,14 @@ def _heading(members: Members) -> Heading:
     restored = Restored(
         members.integer("high_water"),
         revision,
-        members.time("created_at"),
-        members.time("last_activity"),
+        members.moment("created_at"),
+        members.moment("last_activity"),
         members.optional_text("parent"),
         tuple((field, context.optional_text(field)) for field in CONTEXT),
         Status(
             state,  # type: ignore[arg-type]
             members.optional_text("turn_id"),
-            members.optional_time("turn_started_at"),
+            members.optional_moment("turn_started_at"),
         ),
         members.integer("name_revision", 0, revision),
         members.integer("context_revision", 0, revision),

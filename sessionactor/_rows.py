@@ -80,7 +80,7 @@ def _rows(stored: Sequence[StoredRow], messages: Sequence[dict[Any, Any]]) -> li
 def session_info(stored: StoredInfo, path: Path | None, *, active: bool) -> SessionInfo:
     """What is known of a session, as calls return it."""
     began = stored.turn_started_at
-    return SessionInfo(  # by position: pages of them are made
+    return SessionInfo(
         stored.session_id,
         stored.name,
         path,

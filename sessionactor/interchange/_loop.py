@@ -13,6 +13,7 @@ from typing import Any, Final
 from sessionactor import _names as names
 from sessionactor._changes import StoredMetadata, WholeRow
 from sessionactor._codec import decode
+from sessionactor._times import LATEST
 from sessionactor.interchange._content import DEFAULT_AGENT, Heading, Item, plain_heading
 from sessionactor.interchange._foreign import Losses, Named, Reading, new_row
 from sessionactor.interchange._from_json import BadLineError, parse
@@ -27,7 +28,7 @@ REST: Final = "loop_header"
 """Metadata: further members of the header, as JSON."""
 
 _HEADER: Final = frozenset({"session_id", CREATED_AT, VERSION, "message_count"})
-_LATEST_MS: Final = 253_402_300_799_999  # the end of the year 9999
+_LATEST_MS: Final = LATEST // 1000
 
 
 class LoopReader:

@@ -703,6 +703,7 @@ def test_a_disk_too_full_for_a_fork_leaves_no_half_of_one(tmp_path: Path) -> Non
         async with SessionRegistry(sys.argv[1]) as registry:
             session = await registry.start("origin")
             await session.extend("a", [{"data": b"x" * 10_000}] * 100)
+            await session.flush()  # the catalog is there
             rows, before = await session.messages(), sorted(os.listdir(sys.argv[1]))
             limit(300_000)
             try:

@@ -98,6 +98,9 @@ async def main(directory, shelf, durability, run):
 asyncio.run(main(*sys.argv[1:]))
 """
 
+KINDS = ("forked", "renamed", "compacted", "backed up", "written")
+"""What has to be done more than ten times before the kills prove anything."""
+
 
 @dataclass
 class Journal:
@@ -169,8 +172,13 @@ async def test_no_kill_leaves_half_a_copy_or_loses_what_was_copied_moved_or_comp
         assert seeding.end() == 0
     chance = random.Random(f"kills at {durability}")
     journal, unfinished = Journal(), 0
+
+    def enough() -> bool:
+        done = (journal.counts.get(kind, 0) > 10 for kind in KINDS)
+        return all(done) and unfinished > 0  # some kills came before a fork was there
+
     for run in range(100):
-        if run >= 10 and unfinished:  # some kills came before a fork was there
+        if run >= 10 and enough():
             break
         with process(WORK, directory, shelf, durability, run) as running:
             journal.read(killed_after(running, chance.randrange(1, 150)))
@@ -201,9 +209,7 @@ async def test_no_kill_leaves_half_a_copy_or_loses_what_was_copied_moved_or_comp
                 await check_copy(registry, file.session_id, None, journal)
                 found.add(file.session_id)
         assert {one for one in journal.backed_up if int(one.split("-")[1]) <= 2} <= found
-    for kind in ("forked", "renamed", "compacted", "backed up", "written"):
-        assert journal.counts[kind] > 10
-    assert unfinished > 0
+    assert enough()
 
 
 async def check_origin(registry: SessionRegistry, journal: Journal) -> None:

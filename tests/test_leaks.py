@@ -260,7 +260,8 @@ async def test_refusals_leave_nothing(tmp_path: Path) -> None:
         (place / "foreign_file.db").write_bytes(b"not a session" * 100)
         await registry.start("mine")
         async with SessionRegistry(place) as another:
-            await another.sessions()  # the catalog is there
+            for one in (registry, another):
+                await one.sessions()  # the catalog is there
             settled_at, settled = held(), asyncio.all_tasks()
             for _ in range(20):
                 assert isinstance(await failure(another.start("mine")), SessionOwnedError)

@@ -37,6 +37,7 @@ WRITER = """
 async def main(directory):
     async with SessionRegistry(directory) as registry:
         session = await registry.start("a", name="n")
+        await session.flush()  # the catalog is there
         say("ready")
         while line := (await asyncio.to_thread(wait)).strip():
             what, *how = json.loads(line)
@@ -445,6 +446,7 @@ async def test_ids_and_names_that_file_names_cannot_hold(tmp_path: Path) -> None
     async with SessionRegistry(tmp_path) as owning:
         session = await owning.start(session_id, name=name)
         await session.append("x", says(1))
+        await session.flush()  # the catalog is there
         await owning.stop(session_id)
         async with SessionRegistry(tmp_path, read_only=True) as registry:
             names = sorted(os.listdir(tmp_path))

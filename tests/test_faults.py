@@ -211,7 +211,7 @@ async def test_a_creation_whose_directory_cannot_be_synced_can_be_repeated(
     registry, directory, monkeypatch
 ):
     async with registry:
-        await registry.start("other")
+        await (await registry.start("other")).flush()  # the catalog is there
         real, failures = os.fsync, [disk_full()]
 
         def fail_once_it_is_in_place(descriptor):

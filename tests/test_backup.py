@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from copying import begun, held
+from entries import entries
 from processes import output_of, owner, process, reader
 from waiting import eventually
 
@@ -49,10 +50,6 @@ async def filled(registry: SessionRegistry, count: int = 5) -> Session:
     await session.save_metadata({"model": "m"})
     await session.set_context(room_id="r")
     return session
-
-
-def entries(directory: Path) -> list[str]:
-    return sorted(name for name in os.listdir(directory) if not name.startswith(".sessionactor."))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from entries import entries
 from processes import output_of, process, reader
 from waiting import eventually
 
@@ -29,11 +30,6 @@ HELLO = {"role": "user", "content": "hello"}
 
 def say(content: object) -> dict[str, object]:
     return {"role": "user", "content": content}
-
-
-def entries(directory: Path) -> list[str]:
-    """What is in a directory of sessions besides the lock file and the catalog."""
-    return sorted(name for name in os.listdir(directory) if not name.startswith(".sessionactor."))
 
 
 async def contents(session: Session) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from copying import begun, held
+from entries import entries
 from processes import output_of, owner, reader
 from waiting import PATIENCE_S, eventually
 
@@ -54,11 +55,6 @@ async def filled(registry: SessionRegistry, count: int = 5, **settings: Any) -> 
     await session.set_agent_alias("alias")
     await session.set_context(channel_id="c", room_id="r", sender_id="s")
     return session
-
-
-def entries(directory: Path) -> list[str]:
-    """What is in a directory of sessions besides the registry's own files."""
-    return sorted(name for name in os.listdir(directory) if not name.startswith(".sessionactor."))
 
 
 async def everything(session: Session) -> tuple[object, ...]:

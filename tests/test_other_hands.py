@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from entries import entries
 from processes import process
 from waiting import PATIENCE_S, eventually
 
@@ -36,11 +37,6 @@ HELLO = {"role": "user", "content": "hello"}
 
 def say(content: object) -> dict[str, object]:
     return {"role": "user", "content": content}
-
-
-def entries(directory: Path) -> list[str]:
-    """What is in a directory of sessions besides the lock file and the catalog."""
-    return sorted(name for name in os.listdir(directory) if not name.startswith(".sessionactor."))
 
 
 async def contents(session: Session) -> list[Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from entries import entries
 from gate import Gate
 from processes import PATIENCE_S, Process, output_of, owner, process
 from waiting import eventually
@@ -41,11 +42,6 @@ async def main(directory, *session_ids):
 asyncio.run(main(*sys.argv[1:]))
 """
 """Tries to append to sessions; says `free`, or the error's name and pid, for each."""
-
-
-def entries(directory: Path) -> list[str]:
-    """What is in a directory besides the lock file and the catalog."""
-    return sorted(name for name in os.listdir(directory) if not name.startswith(".sessionactor."))
 
 
 async def tried(directory: Path, *session_ids: str) -> list[Any]:

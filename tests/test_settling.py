@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from entries import entries
 from processes import output_of, process, reader
 from waiting import PATIENCE_S
 
@@ -34,10 +34,6 @@ from sessionactor._takeover import Origin
 
 def says(content: object) -> dict[str, object]:
     return {"role": "user", "content": content}
-
-
-def entries(directory: Path) -> list[str]:
-    return sorted(name for name in os.listdir(directory) if not name.startswith(".sessionactor."))
 
 
 async def test_a_file_that_is_opened_while_it_is_removed_leaves_no_log(
